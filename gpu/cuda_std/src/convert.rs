@@ -1,0 +1,98 @@
+//! Conversions (PTX ISA, "cvt") and the approximate functions of the epilogue ("ex2", "rcp").
+
+use core::arch::asm;
+use layout::activation::{Math, erf_f32};
+use layout::packed24::{Bf16, F16};
+
+/// Conversion between a 16-bit float type and f32, two elements in a 32-bit register at a time, the
+/// first in the low half.
+pub trait Convert {
+    /// Both elements to f32, exactly.
+    fn widen(pair: u32) -> [f32; 2];
+    /// Two f32 rounded to nearest even.
+    fn narrow(low: f32, high: f32) -> u32;
+}
+
+impl Convert for F16 {
+    #[inline(always)]
+    fn widen(pair: u32) -> [f32; 2] {
+        let (low, high): (f32, f32);
+        // SAFETY: computes on registers.
+        unsafe {
+            asm!("cvt.f32.f16 {}, {};", out(reg32) low, in(reg16) pair as u16,
+                options(pure, nomem, nostack));
+            asm!("cvt.f32.f16 {}, {};", out(reg32) high, in(reg16) (pair >> 16) as u16,
+                options(pure, nomem, nostack));
+        }
+        [low, high]
+    }
+
+    #[inline(always)]
+    fn narrow(low: f32, high: f32) -> u32 {
+        let pair: u32;
+        // SAFETY: computes on registers.
+        unsafe {
+            asm!("cvt.rn.f16x2.f32 {}, {}, {};", out(reg32) pair, in(reg32) high, in(reg32) low,
+                options(pure, nomem, nostack));
+        }
+        pair
+    }
+}
+
+impl Convert for Bf16 {
+    #[inline(always)]
+    fn widen(pair: u32) -> [f32; 2] {
+        [f32::from_bits(pair << 16), f32::from_bits(pair & 0xFFFF_0000)]
+    }
+
+    #[inline(always)]
+    fn narrow(low: f32, high: f32) -> u32 {
+        let pair: u32;
+        // SAFETY: computes on registers.
+        unsafe {
+            asm!("cvt.rn.bf16x2.f32 {}, {}, {};", out(reg32) pair, in(reg32) high, in(reg32) low,
+                options(pure, nomem, nostack));
+        }
+        pair
+    }
+}
+
+/// The functions of an activation in f32, with the hardware's approximations: `ex2.approx` (2 ulp) and
+/// `rcp.approx` (1 ulp).
+pub struct Approximate;
+
+impl Math for Approximate {
+    type Real = f32;
+
+    #[inline(always)]
+    fn constant(x: f64) -> f32 {
+        x as f32
+    }
+
+    #[inline(always)]
+    fn recip(x: f32) -> f32 {
+        let y: f32;
+        // SAFETY: computes on registers.
+        unsafe {
+            asm!("rcp.approx.ftz.f32 {}, {};", out(reg32) y, in(reg32) x,
+                options(pure, nomem, nostack));
+        }
+        y
+    }
+
+    #[inline(always)]
+    fn exp(x: f32) -> f32 {
+        let y: f32;
+        // SAFETY: computes on registers.
+        unsafe {
+            asm!("ex2.approx.ftz.f32 {}, {};", out(reg32) y,
+                in(reg32) x * core::f32::consts::LOG2_E, options(pure, nomem, nostack));
+        }
+        y
+    }
+
+    #[inline(always)]
+    fn erf(x: f32) -> f32 {
+        erf_f32::<Self>(x)
+    }
+}

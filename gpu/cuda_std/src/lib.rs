@@ -1,0 +1,39 @@
+//! `cuda_std`: what a kernel calls. Each file wraps one PTX instruction family in inline assembly.
+//!
+//! | module | instructions |
+//! |---|---|
+//! | [`thread`] | special registers, `bar.sync` |
+//! | [`warp`] | `bar.warp.sync` |
+//! | [`global`] | `ld.global`, `st.global` |
+//! | [`shared`] | dynamic shared memory, `ld.shared`, `st.shared` |
+//! | [`cp_async`] | `cp.async` and its groups |
+//! | [`ldmatrix`] | `ldmatrix` |
+//! | [`wmma`] | `wmma.load`, `wmma.mma`, `wmma.store` |
+//! | [`mma`] | `mma.sync` |
+//! | [`mma_sp`] | `mma.sp::ordered_metadata` |
+//! | [`convert`] | `cvt`, and the approximate `ex2` and `rcp` of the epilogue |
+//!
+//! Global memory is addressed by `u64`, shared memory by `u32` (an offset in the shared window):
+//! never by Rust pointers, which would become generic accesses. Every function says which threads
+//! must reach it together; where nothing is said, any thread may call it alone.
+#![no_std]
+#![cfg(target_arch = "nvptx64")]
+#![feature(asm_experimental_arch)]
+
+pub mod convert;
+pub mod cp_async;
+pub mod global;
+pub mod ldmatrix;
+pub mod mma;
+pub mod mma_sp;
+pub mod shared;
+pub mod thread;
+pub mod warp;
+pub mod wmma;
+
+pub use cuda_std_macros::kernel;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

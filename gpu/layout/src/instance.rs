@@ -1,0 +1,204 @@
+//! The list of GEMM kernel instances, written once.
+//!
+//! Each family's macro hands its list to a macro of the caller: `gpu` turns a line into two kernels
+//! (f16 and bf16), [`INSTANCES`] into two entries of the registry. To add a tile shape, add a line.
+//! The columns: entry names, `[BM tokens, BN features, BK]`, `[warps along tokens, along features]`,
+//! pipeline stages, least blocks per SM (which caps the registers).
+
+/// `wmma_dense_*`: wmma m16n16k16 from padded shared memory.
+#[macro_export]
+macro_rules! wmma_dense_instances {
+    ($each:ident) => {
+        $each! {
+            WmmaDense
+            wmma_dense_f16_128x128x32 wmma_dense_bf16_128x128x32 [128, 128, 32] [2, 4] 3 1;
+        }
+    };
+}
+
+/// `sm80_dense_*`: mma.sync m16n8k16 from swizzled shared memory.
+#[macro_export]
+macro_rules! sm80_dense_instances {
+    ($each:ident) => {
+        $each! {
+            Sm80Dense
+            sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
+            sm80_dense_f16_128x128x64 sm80_dense_bf16_128x128x64 [128, 128, 64] [2, 2] 3 2;
+            sm80_dense_f16_128x128x32 sm80_dense_bf16_128x128x32 [128, 128, 32] [2, 2] 4 2;
+            sm80_dense_f16_64x64x64 sm80_dense_bf16_64x64x64 [64, 64, 64] [2, 2] 4 2;
+        }
+    };
+}
+
+/// `sm80_sparse24_*`: mma.sp::ordered_metadata m16n8k32, W packed in Packed24.
+#[macro_export]
+macro_rules! sm80_sparse24_instances {
+    ($each:ident) => {
+        $each! {
+            Sm80Sparse24
+            sm80_sparse24_f16_128x256x64 sm80_sparse24_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
+            sm80_sparse24_f16_128x128x64 sm80_sparse24_bf16_128x128x64 [128, 128, 64] [2, 2] 3 2;
+            sm80_sparse24_f16_64x128x64 sm80_sparse24_bf16_64x128x64 [64, 128, 64] [1, 4] 4 2;
+            sm80_sparse24_f16_32x64x64 sm80_sparse24_bf16_32x64x64 [32, 64, 64] [1, 4] 6 2;
+        }
+    };
+}
+
+/// Which source a kernel is an instance of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Dense, wmma.
+    WmmaDense,
+    /// Dense, mma.sync.
+    Sm80Dense,
+    /// 2:4 sparse, mma.sp.
+    Sm80Sparse24,
+}
+
+/// Element type of X, W and bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// One GEMM kernel: what a launcher must know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Entry name in the PTX.
+    pub name: &'static str,
+    /// The source it is an instance of.
+    pub family: Family,
+    /// Element type of the operands.
+    pub dtype: Dtype,
+    /// Tokens of Y per block.
+    pub bm: u32,
+    /// Features of Y per block.
+    pub bn: u32,
+    /// K per pipeline stage.
+    pub bk: u32,
+    /// Warps along tokens.
+    pub warps_m: u32,
+    /// Warps along features.
+    pub warps_n: u32,
+    /// Stages of the cp.async pipeline.
+    pub stages: u32,
+}
+
+/// Padding of a shared-memory row of the wmma kernels, in 16-bit elements: 16 bytes shift each row
+/// by four banks, so that eight rows read at one column fall into all 32.
+pub const WMMA_ROW_PADDING: u32 = 8;
+
+impl Family {
+    /// Whether W is given as Packed24.
+    pub const fn is_sparse(self) -> bool {
+        matches!(self, Self::Sm80Sparse24)
+    }
+
+    /// Padding of an epilogue staging row in f32: see `gpu/src/epilogue.rs` for the bank arithmetic.
+    pub const fn staging_padding(self) -> u32 {
+        match self {
+            // Lanes 4g + q write element (2q, g): pitch = 4 (mod 32) spreads 8q + g over all banks.
+            Self::Sm80Sparse24 => 4,
+            // Lanes 4g + q write the pair (g, 2q): pitch = 8 (mod 32) spreads 8g + 2q.
+            Self::Sm80Dense | Self::WmmaDense => 8,
+        }
+    }
+
+    /// Bytes of one pipeline stage of a `bm` x `bn` x `bk` tile.
+    pub const fn stage_bytes(self, bm: u32, bn: u32, bk: u32) -> u32 {
+        match self {
+            Self::WmmaDense => (bm + bn) * (bk + WMMA_ROW_PADDING) * 2,
+            Self::Sm80Dense => (bm + bn) * bk * 2,
+            // X, values (half of K), metadata (128 bytes for each 16 rows and K = 64).
+            Self::Sm80Sparse24 => bm * bk * 2 + bn * bk + bn * bk / 8,
+        }
+    }
+}
+
+impl Instance {
+    /// Threads of a block.
+    pub const fn threads(&self) -> u32 {
+        self.warps_m * self.warps_n * 32
+    }
+
+    /// Dynamic shared memory of a block in bytes: the pipeline, and after it, in the same place, each
+    /// warp's part of the Y tile in f32.
+    pub const fn shared_bytes(&self) -> u32 {
+        let pipeline = self.stages * self.family.stage_bytes(self.bm, self.bn, self.bk);
+        let pitch = self.bn / self.warps_n + self.family.staging_padding();
+        let staging = self.warps_n * self.bm * pitch * 4;
+        if pipeline > staging { pipeline } else { staging }
+    }
+}
+
+macro_rules! entries {
+    ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
+        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {
+        &[$(
+            entries!(@one $family F16 $f16 $bm $bn $bk $wm $wn $stages),
+            entries!(@one $family Bf16 $bf16 $bm $bn $bk $wm $wn $stages),
+        )*]
+    };
+    (@one $family:ident $dtype:ident $name:ident $bm:literal $bn:literal $bk:literal
+        $wm:literal $wn:literal $stages:literal) => {
+        Instance {
+            name: stringify!($name),
+            family: Family::$family,
+            dtype: Dtype::$dtype,
+            bm: $bm,
+            bn: $bn,
+            bk: $bk,
+            warps_m: $wm,
+            warps_n: $wn,
+            stages: $stages,
+        }
+    };
+}
+
+/// Every GEMM kernel, by family.
+pub const INSTANCES: [&[Instance]; 3] = [
+    wmma_dense_instances!(entries),
+    sm80_dense_instances!(entries),
+    sm80_sparse24_instances!(entries),
+];
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn names_say_what_an_instance_is() {
+        for i in INSTANCES.into_iter().flatten() {
+            let family = match i.family {
+                Family::WmmaDense => "wmma_dense",
+                Family::Sm80Dense => "sm80_dense",
+                Family::Sm80Sparse24 => "sm80_sparse24",
+            };
+            let dtype = match i.dtype {
+                Dtype::F16 => "f16",
+                Dtype::Bf16 => "bf16",
+            };
+            assert_eq!(i.name, format!("{family}_{dtype}_{}x{}x{}", i.bm, i.bn, i.bk));
+        }
+    }
+
+    #[test]
+    fn every_family_fits_99_kib() {
+        // sm_86 and sm_89 allow 99 KiB of shared memory a block.
+        for family in INSTANCES {
+            for dtype in [Dtype::F16, Dtype::Bf16] {
+                assert!(family.iter().any(|i| i.dtype == dtype && i.shared_bytes() <= 99 * 1024));
+            }
+        }
+    }
+
+    #[test]
+    fn none_exceeds_hopper() {
+        assert!(INSTANCES.into_iter().flatten().all(|i| i.shared_bytes() <= 227 * 1024));
+    }
+}

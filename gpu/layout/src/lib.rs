@@ -1,0 +1,23 @@
+//! `layout`: the arithmetic that device, host and reference must agree on, written once.
+//!
+//! `no_std`, no dependencies, no knowledge of devices. Every layout of the project is defined here
+//! and nowhere else.
+//!
+//! | module | what it defines |
+//! |---|---|
+//! | [`packed24`] | the 2:4 format: value and metadata positions, legal nibbles, the pruning rule |
+//! | [`swizzle`] | where a 16-byte chunk of a tile row lies in shared memory |
+//! | [`fragment`] | which matrix element a lane's register holds in `mma` and `mma.sp` |
+//! | [`raster`] | in which order thread blocks visit the tiles of Y |
+//! | [`activation`] | ReLU, GELU (both forms) and SiLU, one definition for every number type |
+//! | [`params`] | the kernel parameter blocks, as both sides see them |
+//! | [`instance`] | the list of GEMM kernel instances: entry name, tile, warps, stages |
+#![no_std]
+
+pub mod activation;
+pub mod fragment;
+pub mod instance;
+pub mod packed24;
+pub mod params;
+pub mod raster;
+pub mod swizzle;

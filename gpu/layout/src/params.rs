@@ -1,0 +1,92 @@
+//! The kernel parameter blocks, as host and device both see them.
+//!
+//! Each kernel takes one block by value. Addresses are device addresses in 64 bits, 0 where an
+//! operand is absent; strides are in elements and may exceed the row length.
+
+/// Roundings of f32 that an epilogue may add to the error of a dot product (scaling by alpha,
+/// beta*C, bias, activation), in units of 2^-24 of the summands' magnitude.
+pub const EPILOGUE_ROUNDINGS: u32 = 12;
+
+/// What the elements of Y and C are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Output {
+    /// The type of X and W.
+    Input = 0,
+    /// f32.
+    F32 = 1,
+}
+
+/// `Y[m,n] = act(alpha * X[m,k] . W[n,k]^T + beta * C[m,n] + bias[n])`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct GemmParams {
+    /// X, `[m, k]` with row stride `ldx`.
+    pub x: u64,
+    /// W, `[n, k]` with row stride `ldw`; sparse kernels: the Packed24 values, 16-byte aligned.
+    pub w: u64,
+    /// Packed24 metadata words, 16-byte aligned; dense kernels: 0.
+    pub metadata: u64,
+    /// C, `[m, n]` with row stride `ldc` and the type of Y, or 0 (then beta is 0).
+    pub c: u64,
+    /// bias, `[n]` in the input type, or 0.
+    pub bias: u64,
+    /// Y, `[m, n]` with row stride `ldy`.
+    pub y: u64,
+    /// Elements from one row of X to the next.
+    pub ldx: u64,
+    /// Elements from one row of W to the next; sparse kernels: `k_padded / 2`.
+    pub ldw: u64,
+    /// Elements from one row of C to the next.
+    pub ldc: u64,
+    /// Elements from one row of Y to the next.
+    pub ldy: u64,
+    /// Tokens.
+    pub m: u32,
+    /// Output features.
+    pub n: u32,
+    /// Input features.
+    pub k: u32,
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Factor of C.
+    pub beta: f32,
+    /// An [`Activation`](crate::activation::Activation) as its number.
+    pub activation: u32,
+    /// An [`Output`] as its number.
+    pub output: u32,
+    /// Which operands a kernel may touch 16 bytes at a time: the `ALIGNED_*` bits.
+    pub aligned: u32,
+}
+
+/// Bit of [`GemmParams::aligned`]: address and row stride of X are multiples of 16 bytes.
+pub const ALIGNED_X: u32 = 1;
+/// Bit of [`GemmParams::aligned`]: the same of W.
+pub const ALIGNED_W: u32 = 2;
+/// Bit of [`GemmParams::aligned`]: the same of Y, of C and of the address of bias, where present.
+pub const ALIGNED_EPILOGUE: u32 = 4;
+
+/// Prunes and packs `W[n,k]` to Packed24.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CompressParams {
+    /// W, `[n, k]` with row stride `ldw`.
+    pub w: u64,
+    /// Packed24 values out, 16-byte aligned.
+    pub values: u64,
+    /// Packed24 metadata words out, 16-byte aligned.
+    pub metadata: u64,
+    /// Elements from one row of W to the next.
+    pub ldw: u64,
+    /// Rows of W.
+    pub n: u32,
+    /// Columns of W.
+    pub k: u32,
+    /// [`ALIGNED_W`] or 0.
+    pub aligned: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Warps of a compress block; each packs one 16x64 block of W at a time.
+pub const COMPRESS_WARPS: u32 = 8;

@@ -1,0 +1,160 @@
+//! `sm80_dense_*`: dense GEMM on `mma.sync.m16n8k16`.
+//!
+//! A block computes a BM x BN tile of Y; each of its WARPS_M x WARPS_N warps a part of MT m16 by NT n8
+//! accumulator tiles. X is operand A (row-major), W operand B (column-major, since K is contiguous):
+//!
+//! ```text
+//!                W: BN features                warp part: 16 MT tokens x 8 NT features
+//!            +--------+--------+               +---+---+---+---+
+//!   X: BM    | warp 0 | warp 1 |               |   | n8|   |   |
+//!   tokens   +--------+--------+     each:     +---+---+---+---+
+//!            | warp 2 | warp 3 |               |m16|   |   |   |
+//!            +--------+--------+               +---+---+---+---+
+//! ```
+//!
+//! Constraints: BK is 32 or a multiple of 64 with at least two k16 steps; NT is even, since one
+//! `ldmatrix.x4` loads B for two n8 tiles; the rest is asserted by the loader.
+
+use crate::epilogue::Staging;
+use crate::load::TileLoader;
+use crate::{pipeline, tile_origin};
+use cuda_std::convert::Convert;
+use cuda_std::mma::Mma;
+use cuda_std::{kernel, ldmatrix, shared, thread};
+use layout::instance::Family;
+use layout::packed24::{Bf16, F16};
+use layout::params::{ALIGNED_W, ALIGNED_X, GemmParams};
+use layout::{fragment, swizzle};
+
+const PADDING: u32 = Family::Sm80Dense.staging_padding();
+
+/// Fragments of one k16 step.
+struct Fragments<const MT: usize, const NT: usize> {
+    a: [[u32; 4]; MT],
+    b: [[u32; 2]; NT],
+}
+
+/// The kernel of one instance. The const parameters past STAGES are derived from those before it, and
+/// only here because Rust does not compute const parameters.
+///
+/// # Safety
+/// `p` describes valid operands with k >= 1; a block has THREADS threads and the shared memory of the
+/// instance.
+#[inline(always)]
+unsafe fn dense<
+    T: Mma + Convert,
+    const BM: u32,
+    const BN: u32,
+    const BK: u32,
+    const WARPS_N: u32,
+    const STAGES: u32,
+    const PENDING: u32,
+    const THREADS: u32,
+    const STEPS: u32,
+    const MT: usize,
+    const NT: usize,
+    const WARP_M: u32,
+    const WARP_N: u32,
+>(
+    p: &GemmParams,
+) {
+    let chunks = const { BK / 8 };
+    let stage_bytes = const { Family::Sm80Dense.stage_bytes(BM, BN, BK) };
+    let (m0, n0) = tile_origin(p, BM, BN);
+    let base = shared::base();
+    let x_tiles =
+        TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, p.aligned & ALIGNED_X != 0);
+    let w_tiles =
+        TileLoader::<BN, BK, THREADS, 0>::new(p.w, p.ldw, n0, p.n, p.k, p.aligned & ALIGNED_W != 0);
+
+    let (warp, lane) = (thread::thread_idx_x() / 32, thread::lane());
+    let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
+    let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
+    let (b_row, b_chunk) = fragment::ldmatrix_b16(lane);
+    // The rows of a warp part start at multiples of 8, so a lane's swizzle mask is that of its lane.
+    let a_base = base + (warp_m * WARP_M + a_row) * BK * 2;
+    let b_base = base + BM * BK * 2 + (warp_n * WARP_N + b_row) * BK * 2;
+    let (a_mask, b_mask) = (swizzle::mask(a_row, chunks), swizzle::mask(b_row, chunks));
+
+    let mut acc = [[[0f32; 4]; NT]; MT];
+    pipeline::run::<_, STAGES, STEPS, PENDING>(
+        p.k.div_ceil(BK),
+        Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] },
+        |tile, slot| {
+            let stage = base + slot * stage_bytes;
+            // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
+            unsafe {
+                x_tiles.copy(stage, tile * BK);
+                w_tiles.copy(stage + BM * BK * 2, tile * BK);
+            }
+        },
+        |slot, step, _| {
+            let stage = slot * stage_bytes;
+            let a_at = a_base + stage + ((step * 2 + a_chunk) ^ a_mask) * 16;
+            let b_at = b_base + stage + ((step * 2 + b_chunk) ^ b_mask) * 16;
+            let mut f = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
+            // SAFETY: the addresses are those of chunks of the slot's tiles; all lanes are here.
+            unsafe {
+                for i in 0..MT {
+                    f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * BK * 2);
+                }
+                for j in 0..NT / 2 {
+                    let [r0, r1, r2, r3] = ldmatrix::x4(b_at + j as u32 * 16 * BK * 2);
+                    f.b[2 * j] = [r0, r1];
+                    f.b[2 * j + 1] = [r2, r3];
+                }
+            }
+            f
+        },
+        |f: &Fragments<MT, NT>, _| {
+            for i in 0..MT {
+                for j in 0..NT {
+                    T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
+                }
+            }
+        },
+    );
+
+    let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
+    for i in 0..MT {
+        for j in 0..NT {
+            for half in 0..2 {
+                let (row, column) = fragment::accumulator(lane, 2 * half);
+                let [c0, c1] = [acc[i][j][2 * half as usize], acc[i][j][2 * half as usize + 1]];
+                // SAFETY: the element lies in the warp's staging area, which the pipeline left free.
+                unsafe {
+                    let at = staging.at(i as u32 * 16 + row, j as u32 * 8 + column);
+                    shared::store_f32x2(at, c0, c1);
+                }
+            }
+        }
+    }
+    // SAFETY: staged above by all lanes; `p` is valid.
+    unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+}
+
+macro_rules! kernels {
+    ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
+        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
+        kernels!(@one $f16 F16 $bm $bn $bk $wm $wn $stages $min_blocks);
+        kernels!(@one $bf16 Bf16 $bm $bn $bk $wm $wn $stages $min_blocks);
+    )*};
+    (@one $name:ident $type:ident $bm:literal $bn:literal $bk:literal
+        $wm:literal $wn:literal $stages:literal $min_blocks:literal) => {
+        /// An instance of `sm80_dense`; its name says type and tile.
+        ///
+        /// # Safety
+        /// As the module says, with a linear grid of one block per tile of Y.
+        #[kernel(launch_bounds($wm * $wn * 32, $min_blocks))]
+        pub unsafe fn $name(p: GemmParams) {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                dense::<$type, $bm, $bn, $bk, $wn, $stages, { $stages - 2 }, { $wm * $wn * 32 },
+                    { $bk / 16 }, { $bm / $wm / 16 }, { $bn / $wn / 8 }, { $bm / $wm },
+                    { $bn / $wn }>(&p)
+            }
+        }
+    };
+}
+
+layout::sm80_dense_instances!(kernels);

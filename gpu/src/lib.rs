@@ -1,0 +1,44 @@
+//! `gpu`: SparseFlow's kernels, compiled to PTX for nvptx64 by `host/cuda_builder`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`wmma`] | `wmma_dense_*`: the classic dense GEMM, wmma from padded shared memory |
+//! | [`ampere::dense`] | `sm80_dense_*`: mma.sync from swizzled shared memory |
+//! | [`ampere::sparse`] | `sm80_sparse24_*`: mma.sp over Packed24 |
+//! | [`compress`] | `compress24_*`: prune and pack W in one pass |
+//! | [`load`] | tiles of an operand, from global to shared memory, edges included |
+//! | [`pipeline`] | the multistage cp.async main loop of the three GEMMs |
+//! | [`epilogue`] | alpha, beta*C, bias, activation and the store of Y, of all GEMMs |
+//!
+//! A GEMM kernel takes `layout::params::GemmParams` and is launched with a linear grid of one block
+//! per tile of Y, ordered by `layout::raster`. Tile shapes are listed in `layout::instance`.
+#![no_std]
+#![cfg(target_arch = "nvptx64")]
+#![feature(abi_ptx, asm_experimental_arch)]
+
+pub mod ampere {
+    //! Kernels for sm_80 and everything after it.
+    pub mod dense;
+    pub mod sparse;
+}
+pub mod compress;
+pub mod epilogue;
+pub mod load;
+pub mod pipeline;
+pub mod wmma;
+
+use layout::params::GemmParams;
+use layout::raster;
+
+/// Feature tiles visited before the next row of token tiles: with 128 to 256 features a tile, the
+/// blocks of one wave on 80 to 144 SMs then cover a region of Y that is about square, which is the
+/// shape that reads least of X and W.
+const BAND: u32 = 8;
+
+/// First token and first feature of the block's tile.
+#[inline(always)]
+fn tile_origin(p: &GemmParams, bm: u32, bn: u32) -> (u32, u32) {
+    let (tm, tn) =
+        raster::tile(cuda_std::thread::block_idx_x(), p.m.div_ceil(bm), p.n.div_ceil(bn), BAND);
+    (tm * bm, tn * bn)
+}

@@ -1,0 +1,161 @@
+//! `wmma_dense_*`: the classic dense GEMM on `wmma.m16n16k16`.
+//!
+//! A block computes a BM x BN tile of Y with WARPS_M x WARPS_N warps, each MT x NT accumulators of
+//! 16x16. X is operand A (row-major), W operand B (column-major, since K is contiguous):
+//!
+//! ```text
+//!                W: BN features
+//!            +--------+--------+--------+--------+
+//!   X: BM    | warp 0 | warp 1 | warp 2 | warp 3 |     each warp: 16 MT tokens x 16 NT features
+//!   tokens   +--------+--------+--------+--------+
+//!            | warp 4 | warp 5 | warp 6 | warp 7 |
+//!            +--------+--------+--------+--------+
+//! ```
+//!
+//! wmma.load takes a base address and a stride, so rows cannot be swizzled; they are padded by 16 bytes
+//! instead. Constraints: wmma wants 32-byte aligned tiles, which BK a multiple of 16 and the padding
+//! give, since a tile starts at a multiple of 16 rows.
+
+use crate::epilogue::Staging;
+use crate::load::TileLoader;
+use crate::{pipeline, tile_origin};
+use cuda_std::convert::Convert;
+use cuda_std::wmma::{Wmma, store_d};
+use cuda_std::{kernel, shared, thread};
+use layout::instance::{Family, WMMA_ROW_PADDING};
+use layout::packed24::{Bf16, F16};
+use layout::params::{ALIGNED_W, ALIGNED_X, GemmParams};
+
+const PADDING: u32 = Family::WmmaDense.staging_padding();
+const ROW_PADDING_BYTES: u32 = WMMA_ROW_PADDING * 2;
+
+/// Fragments of one k16 step.
+struct Fragments<const MT: usize, const NT: usize> {
+    a: [[u32; 8]; MT],
+    b: [[u32; 8]; NT],
+}
+
+/// The kernel of one instance. The const parameters past STAGES are derived from those before it, and
+/// only here because Rust does not compute const parameters.
+///
+/// # Safety
+/// `p` describes valid operands with k >= 1; a block has THREADS threads and the shared memory of the
+/// instance.
+#[inline(always)]
+unsafe fn dense<
+    T: Wmma + Convert,
+    const BM: u32,
+    const BN: u32,
+    const BK: u32,
+    const WARPS_N: u32,
+    const STAGES: u32,
+    const PENDING: u32,
+    const THREADS: u32,
+    const STEPS: u32,
+    const MT: usize,
+    const NT: usize,
+    const WARP_M: u32,
+    const WARP_N: u32,
+>(
+    p: &GemmParams,
+) {
+    let row = const { BK + WMMA_ROW_PADDING };
+    let stage_bytes = const { Family::WmmaDense.stage_bytes(BM, BN, BK) };
+    let (m0, n0) = tile_origin(p, BM, BN);
+    let base = shared::base();
+    let x_tiles = TileLoader::<BM, BK, THREADS, ROW_PADDING_BYTES>::new(
+        p.x,
+        p.ldx,
+        m0,
+        p.m,
+        p.k,
+        p.aligned & ALIGNED_X != 0,
+    );
+    let w_tiles = TileLoader::<BN, BK, THREADS, ROW_PADDING_BYTES>::new(
+        p.w,
+        p.ldw,
+        n0,
+        p.n,
+        p.k,
+        p.aligned & ALIGNED_W != 0,
+    );
+
+    let warp = thread::thread_idx_x() / 32;
+    let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
+    let a_base = base + warp_m * WARP_M * row * 2;
+    let b_base = base + (BM + warp_n * WARP_N) * row * 2;
+
+    let mut acc = [[[0f32; 8]; NT]; MT];
+    pipeline::run::<_, STAGES, STEPS, PENDING>(
+        p.k.div_ceil(BK),
+        Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] },
+        |tile, slot| {
+            let stage = base + slot * stage_bytes;
+            // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
+            unsafe {
+                x_tiles.copy(stage, tile * BK);
+                w_tiles.copy(stage + BM * row * 2, tile * BK);
+            }
+        },
+        |slot, step, _| {
+            let at = slot * stage_bytes + step * 32;
+            let mut f = Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] };
+            // SAFETY: the rows are those of the slot's tiles; all lanes are here.
+            unsafe {
+                for i in 0..MT {
+                    f.a[i] = T::load_a(a_base + at + i as u32 * 16 * row * 2, row);
+                }
+                for j in 0..NT {
+                    f.b[j] = T::load_b(b_base + at + j as u32 * 16 * row * 2, row);
+                }
+            }
+            f
+        },
+        |f: &Fragments<MT, NT>, _| {
+            for i in 0..MT {
+                for j in 0..NT {
+                    T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
+                }
+            }
+        },
+    );
+
+    let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
+    for i in 0..MT {
+        for j in 0..NT {
+            // SAFETY: the 16x16 tile lies in the warp's staging area, which the pipeline left free.
+            unsafe {
+                let at = staging.at(i as u32 * 16, j as u32 * 16);
+                store_d(at, Staging::<WARP_M, WARP_N, PADDING>::PITCH, &acc[i][j]);
+            }
+        }
+    }
+    // SAFETY: staged above by all lanes; `p` is valid.
+    unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+}
+
+macro_rules! kernels {
+    ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
+        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
+        kernels!(@one $f16 F16 $bm $bn $bk $wm $wn $stages $min_blocks);
+        kernels!(@one $bf16 Bf16 $bm $bn $bk $wm $wn $stages $min_blocks);
+    )*};
+    (@one $name:ident $type:ident $bm:literal $bn:literal $bk:literal
+        $wm:literal $wn:literal $stages:literal $min_blocks:literal) => {
+        /// An instance of `wmma_dense`; its name says type and tile.
+        ///
+        /// # Safety
+        /// As the module says, with a linear grid of one block per tile of Y.
+        #[kernel(launch_bounds($wm * $wn * 32, $min_blocks))]
+        pub unsafe fn $name(p: GemmParams) {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                dense::<$type, $bm, $bn, $bk, $wn, $stages, { $stages - 2 }, { $wm * $wn * 32 },
+                    { $bk / 16 }, { $bm / $wm / 16 }, { $bn / $wn / 16 }, { $bm / $wm },
+                    { $bn / $wn }>(&p)
+            }
+        }
+    };
+}
+
+layout::wmma_dense_instances!(kernels);

@@ -1,0 +1,182 @@
+//! A GPU through the CUDA driver.
+
+use crate::device::{Device, DeviceInfo, Launch, Memory};
+use crate::error::{Error, Result};
+use crate::ptx;
+use cust::context::Context;
+use cust::device::DeviceAttribute;
+use cust::event::{Event, EventFlags};
+use cust::function::Function;
+use cust::launch::LaunchConfig;
+use cust::memory::DeviceBuffer;
+use cust::module::Module;
+use cust::stream::{Stream, StreamFlags};
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Oldest compute capability that the kernels run on.
+const MIN_SM: (u32, u32) = (8, 0);
+
+/// A GPU with a stream of its own. Each kernel is compiled by the driver when it is first launched.
+pub struct CudaDevice {
+    info: DeviceInfo,
+    context: Context,
+    stream: Arc<Stream>,
+    functions: Mutex<HashMap<&'static str, Function>>,
+}
+
+impl CudaDevice {
+    /// Opens GPU number `ordinal`.
+    ///
+    /// # Errors
+    /// No driver, no such device, or one older than sm_80.
+    pub fn open(ordinal: u32) -> Result<Arc<dyn Device>> {
+        cust::init()?;
+        let device = cust::device::Device::get_device(ordinal)?;
+        let name = device.name()?;
+        let sm = device.compute_capability()?;
+        if sm < MIN_SM {
+            return Err(crate::error::invalid(
+                format!("compute capability of {name}"),
+                format!("{}.{}", sm.0, sm.1),
+                format!("at least {}.{}", MIN_SM.0, MIN_SM.1),
+            ));
+        }
+        let attribute = |a| device.get_attribute(a).map(|value| value.max(0) as u32);
+        let context = Context::new(device)?;
+        let info = DeviceInfo {
+            name,
+            sm,
+            multiprocessors: attribute(DeviceAttribute::MultiprocessorCount)?,
+            l2_bytes: attribute(DeviceAttribute::L2CacheSize)? as u64,
+            shared_bytes: attribute(DeviceAttribute::MaxSharedMemoryPerBlockOptin)?,
+            memory_bytes: device.total_memory()? as u64,
+            driver: context.driver_version()?.to_string(),
+        };
+        let stream = Arc::new(Stream::new(StreamFlags::NON_BLOCKING, None)?);
+        Ok(Arc::new(Self { info, context, stream, functions: Mutex::default() }))
+    }
+
+    /// The stream that everything is queued on.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The context it lives in.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The compiled kernel, allowed to use `shared_bytes` of dynamic shared memory.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKernel`], or the driver's compiler log.
+    pub fn function(&self, entry: &'static str, shared_bytes: u32) -> Result<Function> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(entry) {
+            return Ok(function.clone());
+        }
+        let text = ptx::entry(ptx::SM_80, entry)
+            .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
+        self.context.set_current()?;
+        let function = Module::from_ptx(text, &[])?.get_function(entry)?;
+        function.set_max_dynamic_shared(shared_bytes)?;
+        functions.insert(entry, function.clone());
+        Ok(function)
+    }
+}
+
+impl Device for CudaDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        self.context.set_current()?;
+        let length = usize::try_from(bytes)
+            .map_err(|_| crate::error::invalid("allocation (bytes)", bytes, "a usize"))?;
+        let buffer = DeviceBuffer::uninitialized(length)?;
+        Ok(Arc::new(CudaMemory {
+            address: buffer.as_device_ptr().as_raw(),
+            bytes,
+            buffer: Mutex::new(buffer),
+            stream: Arc::clone(&self.stream),
+        }))
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        let function = self.function(launch.entry, launch.shared_bytes)?;
+        let config = LaunchConfig::new(launch.grid, launch.block).shared_bytes(launch.shared_bytes);
+        // SAFETY: the caller vouches for the parameters; the driver copies them.
+        unsafe { function.launch_bytes(&self.stream, &config, &[launch.params])? };
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.stream.synchronize()?)
+    }
+
+    fn time(&self, items: usize, item: &mut dyn FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
+        self.context.set_current()?;
+        let mut events = Vec::with_capacity(items);
+        for i in 0..items {
+            let (start, stop) =
+                (Event::new(EventFlags::DEFAULT)?, Event::new(EventFlags::DEFAULT)?);
+            start.record(&self.stream)?;
+            item(i)?;
+            stop.record(&self.stream)?;
+            events.push((start, stop));
+        }
+        self.stream.synchronize()?;
+        let micros = |(start, stop): &(Event, Event)| Ok(stop.elapsed_ms(start)? as f64 * 1e3);
+        events.iter().map(micros).collect()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Memory of a [`CudaDevice`].
+struct CudaMemory {
+    address: u64,
+    bytes: u64,
+    /// Locked for copies by the host; kernels use the address.
+    buffer: Mutex<DeviceBuffer<u8>>,
+    stream: Arc<Stream>,
+}
+
+impl Memory for CudaMemory {
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn upload(&self, data: &[u8]) -> Result<()> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stream.synchronize()?;
+        Ok(buffer.copy_from(data)?)
+    }
+
+    fn download(&self, data: &mut [u8]) -> Result<()> {
+        let buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stream.synchronize()?;
+        Ok(buffer.copy_to(data)?)
+    }
+
+    fn fill(&self, byte: u8) -> Result<()> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(buffer.set_8_async(byte, &self.stream)?)
+    }
+}
+
+impl Drop for CudaMemory {
+    fn drop(&mut self) {
+        // Kernels that use it may still be queued. An error here surfaces in the next call.
+        let _ = self.stream.synchronize();
+    }
+}

@@ -1,0 +1,101 @@
+//! What the library needs of a GPU.
+
+use crate::error::Result;
+use std::any::Any;
+use std::sync::Arc;
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceInfo {
+    /// Marketing name.
+    pub name: String,
+    /// Compute capability: (9, 0) is sm_90.
+    pub sm: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// L2 cache in bytes.
+    pub l2_bytes: u64,
+    /// Largest dynamic shared memory of a block in bytes.
+    pub shared_bytes: u32,
+    /// Device memory in bytes.
+    pub memory_bytes: u64,
+    /// Newest CUDA version that the driver supports.
+    pub driver: String,
+}
+
+/// Memory of a device. Freed when dropped, after the work queued before that.
+pub trait Memory: Send + Sync + 'static {
+    /// Where it starts, in the device's address space: a multiple of 256, or 0 where it is empty.
+    fn address(&self) -> u64;
+    /// Its size in bytes.
+    fn bytes(&self) -> u64;
+    /// Overwrites all of it with `data`, which has its size, after the work queued so far.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn upload(&self, data: &[u8]) -> Result<()>;
+    /// Reads all of it into `data`, which has its size, after the work queued so far.
+    ///
+    /// # Errors
+    /// What the device says, including failures of that work.
+    fn download(&self, data: &mut [u8]) -> Result<()>;
+    /// Sets every byte, after the work queued so far.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn fill(&self, byte: u8) -> Result<()>;
+}
+
+/// One kernel launch: a linear grid of linear blocks.
+#[derive(Clone, Debug)]
+pub struct Launch<'a> {
+    /// Entry name in the PTX.
+    pub entry: &'static str,
+    /// Blocks.
+    pub grid: u32,
+    /// Threads of a block.
+    pub block: u32,
+    /// Dynamic shared memory of a block in bytes.
+    pub shared_bytes: u32,
+    /// The kernel's one parameter block.
+    pub params: &'a [u8],
+}
+
+/// A GPU, real or emulated, with one queue of work.
+pub trait Device: Send + Sync + 'static {
+    /// What it is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Allocates memory, whose content is undefined.
+    ///
+    /// # Errors
+    /// Out of memory, with the sizes.
+    fn allocate(&self, bytes: u64) -> Result<Arc<dyn Memory>>;
+
+    /// Queues a kernel.
+    ///
+    /// # Errors
+    /// What the device says of the launch or of the kernel's PTX. Failures while it runs surface in
+    /// later calls.
+    ///
+    /// # Safety
+    /// The kernel must be sound with these parameters: the memory they name is allocated until it has
+    /// run, and it stays inside it.
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()>;
+
+    /// Waits for the work queued so far.
+    ///
+    /// # Errors
+    /// Failures of that work.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Runs `item(0)`, `item(1)`, ... and gives the time of each on the device in microseconds,
+    /// between the work before and after it in the queue.
+    ///
+    /// # Errors
+    /// The first error of an item, or what the device says.
+    fn time(&self, items: usize, item: &mut dyn FnMut(usize) -> Result<()>) -> Result<Vec<f64>>;
+
+    /// The implementation, for callers that know which it is.
+    fn as_any(&self) -> &dyn Any;
+}

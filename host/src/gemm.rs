@@ -1,0 +1,273 @@
+//! The product: checked, then launched.
+
+use crate::device::{Device, Launch};
+use crate::epilogue::Epilogue;
+use crate::error::{Error, Result, invalid};
+use crate::heuristic;
+use crate::kernels;
+use crate::matrix::{Matrix, OutputOf, Value};
+use crate::packed::PackedWeight;
+use layout::activation::Activation;
+use layout::instance::Instance;
+use layout::params::{ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, CompressParams, GemmParams};
+use reference::Element;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Largest M, N and K: indices of a row or a padded column are 32-bit in the kernels.
+pub const MAX_EXTENT: usize = i32::MAX as usize - 63;
+/// Largest linear grid (CUDA programming guide, "Technical specifications").
+const MAX_GRID: u64 = i32::MAX as u64;
+
+/// W of a product.
+#[derive(Clone, Copy)]
+pub enum Weight<'a, T> {
+    /// Dense, `[N, K]`.
+    Dense(&'a Matrix<T>),
+    /// 2:4 sparse.
+    Sparse(&'a PackedWeight<T>),
+}
+
+impl<T: Element + Value> Weight<'_, T> {
+    fn n(&self) -> usize {
+        match self {
+            Self::Dense(w) => w.rows(),
+            Self::Sparse(w) => w.n(),
+        }
+    }
+
+    fn k(&self) -> usize {
+        match self {
+            Self::Dense(w) => w.cols(),
+            Self::Sparse(w) => w.k(),
+        }
+    }
+
+    fn device(&self) -> &Arc<dyn Device> {
+        match self {
+            Self::Dense(w) => w.device(),
+            Self::Sparse(w) => w.device(),
+        }
+    }
+
+    fn span(&self) -> Range<u64> {
+        match self {
+            Self::Dense(w) => w.span(),
+            Self::Sparse(w) => w.values().address()..w.values().address() + w.values().bytes(),
+        }
+    }
+
+    /// Whether W is 2:4 sparse.
+    pub fn is_sparse(&self) -> bool {
+        matches!(self, Self::Sparse(_))
+    }
+}
+
+/// A checked launch of one kernel on fixed operands, ready to repeat.
+pub struct Plan<'a> {
+    device: Arc<dyn Device>,
+    kernel: &'static Instance,
+    grid: u32,
+    params: GemmParams,
+    operands: PhantomData<&'a ()>,
+}
+
+impl<'a> Plan<'a> {
+    /// Plans `Y = act(alpha * X.W^T + beta * C + bias)` with `kernel`, or with the one that
+    /// [`heuristic`] picks. K may be 0, the product is then 0.
+    ///
+    /// # Errors
+    /// Extents that do not match or exceed [`MAX_EXTENT`], operands on different devices, a Y that
+    /// overlaps an input (C may be Y itself), a kernel of another type or that the device cannot run.
+    pub fn new<T: Element + Value, O: OutputOf<T>>(
+        kernel: Option<&'static Instance>,
+        x: &'a Matrix<T>,
+        w: Weight<'a, T>,
+        epilogue: &Epilogue<'a, T, O>,
+        y: &'a mut Matrix<O>,
+    ) -> Result<Self> {
+        let (m, n, k) = (x.rows(), w.n(), w.k());
+        check_shapes(x, &w, epilogue, y)?;
+        check_memory(x, &w, epilogue, y)?;
+        let device = Arc::clone(x.device());
+        let kernel = match kernel {
+            Some(kernel) => kernel,
+            None => heuristic::select(w.is_sparse(), T::DTYPE, m, n, device.info())?,
+        };
+        if kernel.family.is_sparse() != w.is_sparse() || kernel.dtype != T::DTYPE {
+            let op = if w.is_sparse() { "sparse" } else { "dense" };
+            return Err(invalid("kernel", kernel.name, format!("{op} and of {:?}", T::DTYPE)));
+        }
+        if let Some(reason) = kernels::obstacle(kernel, device.info()) {
+            let name = device.info().name.clone();
+            let op = if w.is_sparse() { "sparse" } else { "dense" };
+            return Err(Error::NoKernel { op, dtype: T::DTYPE, device: name, reason });
+        }
+        let tiles = m.div_ceil(kernel.bm as usize) as u64 * n.div_ceil(kernel.bn as usize) as u64;
+        if tiles > MAX_GRID {
+            return Err(invalid("tiles of Y", tiles, format!("at most {MAX_GRID}")));
+        }
+
+        let c = epilogue.c.filter(|_| epilogue.beta != 0.0);
+        let (w_address, metadata, ldw, w_aligned) = match w {
+            Weight::Dense(w) => (w.address(), 0, w.stride(), w.is_aligned()),
+            Weight::Sparse(w) => (w.values().address(), w.metadata().address(), w.stride(), true),
+        };
+        let epilogue_aligned = y.is_aligned()
+            && c.is_none_or(Matrix::is_aligned)
+            && epilogue.bias.is_none_or(|bias| bias.address() % 16 == 0);
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        let params = GemmParams {
+            x: x.address(),
+            w: w_address,
+            metadata,
+            c: c.map_or(0, Matrix::address),
+            bias: epilogue.bias.map_or(0, Matrix::address),
+            y: y.address(),
+            ldx: x.stride() as u64,
+            ldw: ldw as u64,
+            ldc: c.map_or(0, Matrix::stride) as u64,
+            ldy: y.stride() as u64,
+            m: m as u32,
+            n: n as u32,
+            k: k as u32,
+            alpha: epilogue.alpha,
+            beta: epilogue.beta,
+            activation: epilogue.activation as u32,
+            output: O::OUTPUT as u32,
+            aligned: flag(x.is_aligned(), ALIGNED_X)
+                | flag(w_aligned, ALIGNED_W)
+                | flag(epilogue_aligned, ALIGNED_EPILOGUE),
+        };
+        Ok(Self { device, kernel, grid: tiles as u32, params, operands: PhantomData })
+    }
+
+    /// The kernel it launches.
+    pub fn kernel(&self) -> &'static Instance {
+        self.kernel
+    }
+
+    /// Queues the kernel. An empty Y needs none.
+    ///
+    /// # Errors
+    /// What the device says of the launch. Failures while it runs surface in later calls.
+    pub fn launch(&self) -> Result<()> {
+        if self.grid == 0 {
+            return Ok(());
+        }
+        let launch = Launch {
+            entry: self.kernel.name,
+            grid: self.grid,
+            block: self.kernel.threads(),
+            shared_bytes: self.kernel.shared_bytes(),
+            params: param_bytes(&self.params),
+        };
+        // SAFETY: `new` checked extents, devices and overlap; the operands are borrowed for `'a`, and
+        // their memory is freed only after the work queued before that.
+        unsafe { self.device.launch(&launch) }
+    }
+}
+
+/// Computes `Y = act(alpha * X.W^T + beta * C + bias)` with the kernel that [`heuristic`] picks. Queued:
+/// reading Y waits for it.
+///
+/// # Errors
+/// As [`Plan::new`] and [`Plan::launch`].
+pub fn gemm<T: Element + Value, O: OutputOf<T>>(
+    x: &Matrix<T>,
+    w: Weight<'_, T>,
+    epilogue: &Epilogue<'_, T, O>,
+    y: &mut Matrix<O>,
+) -> Result<()> {
+    Plan::new(None, x, w, epilogue, y)?.launch()
+}
+
+/// `act(X.W^T + bias)` in a new matrix: a linear layer.
+///
+/// # Errors
+/// As [`gemm`], or out of memory.
+pub fn linear<T: Element + Value + OutputOf<T>>(
+    x: &Matrix<T>,
+    w: Weight<'_, T>,
+    bias: Option<&Matrix<T>>,
+    activation: Activation,
+) -> Result<Matrix<T>> {
+    let mut y = Matrix::uninitialized(x.device(), x.rows(), w.n())?;
+    gemm(x, w, &Epilogue { bias, activation, ..Default::default() }, &mut y)?;
+    Ok(y)
+}
+
+fn check_shapes<T: Element + Value, O: OutputOf<T>>(
+    x: &Matrix<T>,
+    w: &Weight<'_, T>,
+    epilogue: &Epilogue<'_, T, O>,
+    y: &Matrix<O>,
+) -> Result<()> {
+    let (m, n, k) = (x.rows(), w.n(), w.k());
+    let equal = |what: &str, value: usize, wanted: usize| match value == wanted {
+        true => Ok(()),
+        false => Err(invalid(what, value, wanted.to_string())),
+    };
+    equal("columns of X (K of W)", x.cols(), k)?;
+    equal("rows of Y (M of X)", y.rows(), m)?;
+    equal("columns of Y (N of W)", y.cols(), n)?;
+    if let Some(c) = epilogue.c {
+        equal("rows of C", c.rows(), m)?;
+        equal("columns of C", c.cols(), n)?;
+    }
+    if let Some(bias) = epilogue.bias {
+        equal("rows of bias", bias.rows(), 1)?;
+        equal("columns of bias", bias.cols(), n)?;
+    }
+    for (what, extent) in [("M", m), ("N", n), ("K", k)] {
+        if extent > MAX_EXTENT {
+            return Err(invalid(what, extent, format!("at most {MAX_EXTENT}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_memory<T: Element + Value, O: OutputOf<T>>(
+    x: &Matrix<T>,
+    w: &Weight<'_, T>,
+    epilogue: &Epilogue<'_, T, O>,
+    y: &Matrix<O>,
+) -> Result<()> {
+    let mut inputs = vec![("X", x.device(), x.span()), ("W", w.device(), w.span())];
+    inputs.extend(epilogue.bias.map(|bias| ("bias", bias.device(), bias.span())));
+    // Each element of C is read by the thread that writes it to Y, so C may be Y, but not be shifted.
+    let c = epilogue.c.filter(|c| c.address() != y.address() || c.stride() != y.stride());
+    inputs.extend(c.map(|c| ("C", c.device(), c.span())));
+    let out = y.span();
+    for (what, device, span) in inputs {
+        if !Arc::ptr_eq(device, x.device()) {
+            return Err(Error::OtherDevice { what });
+        }
+        if span.start.max(out.start) < span.end.min(out.end) {
+            return Err(Error::Overlap { a: what, b: "Y" });
+        }
+    }
+    if !Arc::ptr_eq(y.device(), x.device()) {
+        return Err(Error::OtherDevice { what: "Y" });
+    }
+    Ok(())
+}
+
+/// A kernel parameter block.
+///
+/// # Safety
+/// `repr(C)` without padding.
+pub(crate) unsafe trait Params {}
+// SAFETY: ten u64 and eight 32-bit fields; four u64 and four u32.
+unsafe impl Params for GemmParams {}
+// SAFETY: as above.
+unsafe impl Params for CompressParams {}
+const _: () = assert!(size_of::<GemmParams>() == 10 * 8 + 8 * 4);
+const _: () = assert!(size_of::<CompressParams>() == 4 * 8 + 4 * 4);
+
+/// The bytes of a parameter block.
+pub(crate) fn param_bytes<P: Params>(params: &P) -> &[u8] {
+    // SAFETY: `Params` promises that every byte is initialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(params).cast(), size_of::<P>()) }
+}

@@ -1,0 +1,50 @@
+//! The PTX that the build made of gpu/, and one kernel of it at a time.
+
+/// PTX for sm_80 and everything after it.
+pub const SM_80: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_80.ptx"));
+/// PTX for sm_90a alone.
+pub const SM_90A: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_90a.ptx"));
+/// BLAKE3 hash of [`SM_80`] in hexadecimal.
+pub const SM_80_BLAKE3: &str = env!("SM_80_PTX_BLAKE3");
+/// The compiler that made them: first line of `rustc --version`.
+pub const DEVICE_RUSTC: &str = env!("DEVICE_RUSTC");
+
+const ENTRY: &str = ".visible .entry ";
+
+/// The part of `text` that a driver needs for the kernel `name`: what precedes the first entry, and the
+/// entry itself. Compiling one kernel takes a fraction of the time of all.
+pub fn entry(text: &str, name: &str) -> Option<String> {
+    let first = text.find(ENTRY)?;
+    let start = text.match_indices(ENTRY).map(|(at, _)| at).find(|at| {
+        text[at + ENTRY.len()..].strip_prefix(name).is_some_and(|r| r.starts_with('('))
+    })?;
+    let end = text[start + ENTRY.len()..]
+        .find(ENTRY)
+        .map_or(text.len(), |length| start + ENTRY.len() + length);
+    Some(format!("{}{}", &text[..first], &text[start..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_comes_with_the_header_alone() {
+        let text = ".version 8.6\n.visible .entry ab()\n{ret;}\n.visible .entry a()\n{exit;}\n";
+        assert_eq!(entry(text, "a").unwrap(), ".version 8.6\n.visible .entry a()\n{exit;}\n");
+        assert_eq!(entry(text, "ab").unwrap(), ".version 8.6\n.visible .entry ab()\n{ret;}\n");
+        assert_eq!(entry(text, "b"), None);
+    }
+
+    #[test]
+    fn every_registered_kernel_is_embedded() {
+        let gemms = layout::instance::INSTANCES.into_iter().flatten().map(|i| i.name);
+        for name in gemms.chain(["compress24_f16", "compress24_bf16"]) {
+            for text in [SM_80, SM_90A] {
+                let one = entry(text, name).unwrap_or_else(|| panic!("{name} is missing"));
+                assert_eq!(one.matches(ENTRY).count(), 1);
+                assert!(one.contains(".extern .shared"), "{name} lost the shared memory");
+            }
+        }
+    }
+}

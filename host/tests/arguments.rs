@@ -1,0 +1,224 @@
+//! What the library does with arguments before anything reaches a GPU, on a device that records
+//! launches and runs none.
+
+use half::{bf16, f16};
+use layout::activation::Activation;
+use layout::instance::Dtype;
+use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
+use sparseflow::gemm::MAX_EXTENT;
+use sparseflow::{Epilogue, Matrix, PackedWeight, Plan, Result, Weight, gemm, kernels, linear};
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+struct Recorder {
+    info: DeviceInfo,
+    next: AtomicU64,
+    /// Entry, grid and bytes of parameters of each launch.
+    launches: Mutex<Vec<(&'static str, u32, usize)>>,
+}
+
+struct Address(u64, u64);
+
+impl Memory for Address {
+    fn address(&self) -> u64 {
+        self.0
+    }
+    fn bytes(&self) -> u64 {
+        self.1
+    }
+    fn upload(&self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn download(&self, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+    fn fill(&self, _: u8) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Device for Recorder {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+    fn allocate(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        let size = bytes.next_multiple_of(256);
+        Ok(Arc::new(Address(self.next.fetch_add(size, Ordering::Relaxed), bytes)))
+    }
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        let record = (launch.entry, launch.grid, launch.params.len());
+        self.launches.lock().unwrap().push(record);
+        Ok(())
+    }
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+    fn time(&self, items: usize, item: &mut dyn FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
+        (0..items).map(|i| item(i).map(|()| 1.0)).collect()
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn recorder(shared_bytes: u32) -> Arc<dyn Device> {
+    let info = DeviceInfo {
+        name: "recorder".to_owned(),
+        sm: (8, 0),
+        multiprocessors: 100,
+        l2_bytes: 1 << 20,
+        shared_bytes,
+        memory_bytes: 1 << 40,
+        driver: String::new(),
+    };
+    Arc::new(Recorder { info, next: AtomicU64::new(1 << 20), launches: Mutex::default() })
+}
+
+fn launches(device: &Arc<dyn Device>) -> Vec<(&'static str, u32, usize)> {
+    let recorder = device.as_any().downcast_ref::<Recorder>().unwrap();
+    std::mem::take(&mut recorder.launches.lock().unwrap())
+}
+
+fn empty(device: &Arc<dyn Device>, rows: usize, cols: usize) -> Matrix<f16> {
+    Matrix::uninitialized(device, rows, cols).unwrap()
+}
+
+/// The message of the error of this product.
+fn refused(x: &Matrix<f16>, w: &Matrix<f16>, e: Epilogue<'_, f16>, y: &mut Matrix<f16>) -> String {
+    gemm(x, Weight::Dense(w), &e, y).unwrap_err().to_string()
+}
+
+#[test]
+fn shapes_that_do_not_match_are_named() {
+    let d = recorder(99 << 10);
+    let (x, w, mut y) = (empty(&d, 4, 8), empty(&d, 5, 8), empty(&d, 4, 5));
+    let e = Epilogue::default();
+    let text = refused(&x, &empty(&d, 5, 9), e, &mut y);
+    assert_eq!(text, "invalid argument: columns of X (K of W) is 8, must be 9");
+    let text = refused(&x, &w, e, &mut empty(&d, 3, 5));
+    assert_eq!(text, "invalid argument: rows of Y (M of X) is 3, must be 4");
+    let text = refused(&x, &w, e, &mut empty(&d, 4, 6));
+    assert_eq!(text, "invalid argument: columns of Y (N of W) is 6, must be 5");
+    let bias = empty(&d, 1, 4);
+    let text = refused(&x, &w, Epilogue { bias: Some(&bias), ..e }, &mut y);
+    assert_eq!(text, "invalid argument: columns of bias is 4, must be 5");
+    let c = empty(&d, 4, 4);
+    let text = refused(&x, &w, Epilogue { beta: 1.0, c: Some(&c), ..e }, &mut y);
+    assert_eq!(text, "invalid argument: columns of C is 4, must be 5");
+    assert_eq!(launches(&d), []);
+}
+
+#[test]
+fn extents_over_the_limit_are_named() {
+    let d = recorder(99 << 10);
+    let k = MAX_EXTENT + 1;
+    let (x, w, mut y) = (empty(&d, 1, k), empty(&d, 1, k), empty(&d, 1, 1));
+    let text = refused(&x, &w, Epilogue::default(), &mut y);
+    assert!(text.contains(&format!("K is {k}, must be at most {MAX_EXTENT}")), "{text}");
+    let text = PackedWeight::prune_and_pack(&w).err().unwrap().to_string();
+    assert!(text.contains(&format!("columns of W is {k}")), "{text}");
+    let text = Matrix::<f16>::uninitialized(&d, usize::MAX, 2).unwrap_err().to_string();
+    assert!(text.contains("matrix extent"), "{text}");
+}
+
+#[test]
+fn empty_outputs_need_no_launch() {
+    let d = recorder(99 << 10);
+    for (m, n, k) in [(0, 5, 7), (5, 0, 7), (0, 0, 0)] {
+        let w = empty(&d, n, k);
+        let packed = PackedWeight::prune_and_pack(&w).unwrap();
+        launches(&d);
+        for weight in [Weight::Dense(&w), Weight::Sparse(&packed)] {
+            linear(&empty(&d, m, k), weight, None, Activation::Relu).unwrap();
+        }
+        assert_eq!(launches(&d), []);
+    }
+}
+
+#[test]
+fn a_grid_covers_y() {
+    let d = recorder(227 << 10);
+    let (x, w) = (empty(&d, 1000, 64), empty(&d, 3000, 64));
+    let mut y = empty(&d, 1000, 3000);
+    for kernel in kernels::all().filter(|i| i.dtype == Dtype::F16 && !i.family.is_sparse()) {
+        let e = Epilogue::default();
+        Plan::new(Some(kernel), &x, Weight::Dense(&w), &e, &mut y).unwrap().launch().unwrap();
+        let grid = 1000u32.div_ceil(kernel.bm) * 3000u32.div_ceil(kernel.bn);
+        assert_eq!(launches(&d), [(kernel.name, grid, 112)]);
+    }
+}
+
+#[test]
+fn operands_must_not_overlap_y() {
+    let d = recorder(99 << 10);
+    let x = empty(&d, 8, 8);
+    let mut y = x.view(0, 0, 8, 8).unwrap();
+    let text = refused(&x, &empty(&d, 8, 8), Epilogue::default(), &mut y);
+    assert_eq!(text, "X and Y overlap in device memory");
+    let text = refused(&empty(&d, 8, 8), &x, Epilogue::default(), &mut y);
+    assert_eq!(text, "W and Y overlap in device memory");
+
+    let frame = empty(&d, 9, 8);
+    let (mut y, w, x) = (frame.view(0, 0, 8, 8).unwrap(), empty(&d, 8, 8), empty(&d, 8, 8));
+    let shifted = frame.view(1, 0, 8, 8).unwrap();
+    let e = Epilogue { beta: 1.0, c: Some(&shifted), ..Default::default() };
+    assert_eq!(refused(&x, &w, e, &mut y), "C and Y overlap in device memory");
+    let same = frame.view(0, 0, 8, 8).unwrap();
+    let e = Epilogue { beta: 1.0, c: Some(&same), ..Default::default() };
+    gemm(&x, Weight::Dense(&w), &e, &mut y).unwrap();
+}
+
+#[test]
+fn operands_of_another_device_are_refused() {
+    let (a, b) = (recorder(99 << 10), recorder(99 << 10));
+    let (x, w, mut y) = (empty(&a, 8, 8), empty(&b, 8, 8), empty(&a, 8, 8));
+    let text = refused(&x, &w, Epilogue::default(), &mut y);
+    assert_eq!(text, "W lives on another device than X");
+}
+
+#[test]
+fn kernels_must_suit_operands_and_device() {
+    let d = recorder(99 << 10);
+    let (x, w, mut y) = (empty(&d, 8, 8), empty(&d, 8, 8), empty(&d, 8, 8));
+    let plan = |name: &str, y: &mut Matrix<f16>| {
+        let kernel = kernels::find(name).unwrap();
+        let e = Epilogue::default();
+        Plan::new(Some(kernel), &x, Weight::Dense(&w), &e, y).map(|_| ()).unwrap_err().to_string()
+    };
+    let text = plan("sm80_sparse24_f16_64x128x64", &mut y);
+    assert!(text.contains("sm80_sparse24_f16_64x128x64, must be dense"), "{text}");
+    let text = plan("sm80_dense_bf16_64x64x64", &mut y);
+    assert!(text.contains("of F16"), "{text}");
+    let text = plan("sm80_dense_f16_128x256x64", &mut y);
+    assert!(text.contains("196608 bytes of shared memory") && text.contains("101376"), "{text}");
+}
+
+#[test]
+fn a_small_device_gets_kernels_that_fit() {
+    let d = recorder(99 << 10);
+    let x = empty(&d, 8192, 8192);
+    let w = empty(&d, 8192, 8192);
+    let packed = PackedWeight::prune_and_pack(&w).unwrap();
+    for weight in [Weight::Dense(&w), Weight::Sparse(&packed)] {
+        launches(&d);
+        linear(&x, weight, None, Activation::None).unwrap();
+        let kernel = kernels::find(launches(&d)[0].0).unwrap();
+        assert!(kernel.shared_bytes() <= 99 << 10, "{}", kernel.name);
+    }
+}
+
+#[test]
+fn views_stay_inside() {
+    let d = recorder(99 << 10);
+    let a: Matrix<bf16> = Matrix::uninitialized(&d, 10, 20).unwrap();
+    let v = a.view(2, 4, 8, 16).unwrap();
+    assert_eq!(v.address(), a.address() + (2 * 20 + 4) * 2);
+    assert_eq!((v.rows(), v.cols(), v.stride()), (8, 16, 20));
+    for (row, col, rows, cols) in [(0, 0, 11, 1), (0, 5, 1, 16), (usize::MAX, 0, 2, 1)] {
+        let text = a.view(row, col, rows, cols).unwrap_err().to_string();
+        assert!(text.contains("inside 10 x 20"), "{text}");
+    }
+    let text = Matrix::from_slice(&d, &[f16::ONE; 5], 2, 3).unwrap_err().to_string();
+    assert!(text.contains("is 5, must be 2 x 3 = 6"), "{text}");
+}

@@ -1,0 +1,387 @@
+//! Every kernel against the reference, on a GPU. Without one they are ignored, not passed:
+//! `cargo test -p sparseflow --test gpu -- --ignored` runs them.
+
+use half::{bf16, f16};
+use layout::activation::Activation;
+use layout::instance::{Dtype, Instance};
+use reference::random::{Fill, exact_depth, matrix};
+use reference::{Check, Element, MatMut, MatRef, Packed, Scalar, judge, judge_rows};
+use sparseflow::matrix::{OutputOf, Value};
+use sparseflow::{CudaDevice, Device, Epilogue, Matrix, PackedWeight, Plan, Weight, kernels};
+use std::sync::{Arc, OnceLock};
+
+fn device() -> Arc<dyn Device> {
+    static DEVICE: OnceLock<Arc<dyn Device>> = OnceLock::new();
+    Arc::clone(DEVICE.get_or_init(|| CudaDevice::open(0).expect("these tests need a GPU")))
+}
+
+/// Sizes around the edges of tiles, chunks, groups and metadata blocks.
+const ODD_SHAPES: [(usize, usize, usize); 16] = [
+    (1, 1, 1),
+    (1, 16, 64),
+    (2, 3, 5),
+    (7, 17, 31),
+    (8, 8, 8),
+    (16, 15, 63),
+    (17, 33, 40),
+    (33, 65, 127),
+    (64, 64, 65),
+    (65, 129, 72),
+    (127, 255, 192),
+    (128, 256, 64),
+    (129, 257, 136),
+    (200, 300, 333),
+    (257, 130, 520),
+    (300, 520, 1000),
+];
+
+/// Operands of one product, on the host, and how they are laid out on the device.
+struct Case<T, O> {
+    shape: (usize, usize, usize),
+    x: Vec<T>,
+    w: Vec<T>,
+    bias: Option<Vec<T>>,
+    c: Option<Vec<O>>,
+    alpha: f32,
+    beta: f32,
+    activation: Activation,
+    /// Elements by which rows and first elements are shifted, so that nothing is aligned.
+    shift: usize,
+}
+
+impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
+    fn new(shape: (usize, usize, usize), fill: Fill) -> Self {
+        let (m, n, k) = shape;
+        Self {
+            shape,
+            x: matrix(fill, 1, m, k),
+            w: matrix(fill, 2, n, k),
+            bias: None,
+            c: None,
+            alpha: 1.0,
+            beta: 0.0,
+            activation: Activation::None,
+            shift: 0,
+        }
+    }
+
+    fn with_everything(mut self, activation: Activation, fill: Fill) -> Self {
+        let (m, n, _) = self.shape;
+        self.bias = Some(matrix(fill, 3, 1, n));
+        let c: Vec<T> = matrix(fill, 4, m, n);
+        self.c = Some(c.into_iter().map(|c| O::from_f32(c.to_f32())).collect());
+        (self.alpha, self.beta, self.activation) = (1.5, -0.5, activation);
+        self
+    }
+
+    /// A device matrix of `rows` x `cols`, shifted inside a larger one.
+    fn put<V: Value>(&self, data: &[V], rows: usize, cols: usize) -> Matrix<V> {
+        let s = self.shift;
+        let mut wide = vec![V::from_f32(f32::NAN); (rows + s) * (cols + s)];
+        for r in 0..rows {
+            wide[(r + s) * (cols + s) + s..][..cols].copy_from_slice(&data[r * cols..][..cols]);
+        }
+        let all = Matrix::from_slice(&device(), &wide, rows + s, cols + s).unwrap();
+        all.view(s, s, rows, cols).unwrap()
+    }
+
+    /// Y as `kernel` computes it, into a poisoned matrix.
+    fn run(&self, kernel: &'static Instance) -> Vec<O> {
+        let (m, n, k) = self.shape;
+        let (x, w) = (self.put(&self.x, m, k), self.put(&self.w, n, k));
+        let bias = self.bias.as_ref().map(|bias| self.put(bias, 1, n));
+        let c = self.c.as_ref().map(|c| self.put(c, m, n));
+        let s = self.shift;
+        let frame = Matrix::<O>::poisoned(&device(), m + s, n + s).unwrap();
+        let mut y = frame.view(s, s, m, n).unwrap();
+        let packed = PackedWeight::prune_and_pack(&w).unwrap();
+        let weight = match kernel.family.is_sparse() {
+            true => Weight::Sparse(&packed),
+            false => Weight::Dense(&w),
+        };
+        let epilogue = Epilogue {
+            alpha: self.alpha,
+            beta: self.beta,
+            c: c.as_ref(),
+            bias: bias.as_ref(),
+            activation: self.activation,
+        };
+        Plan::new(Some(kernel), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
+        let out = y.to_vec().unwrap();
+        let around = frame.to_vec().unwrap();
+        for (i, value) in around.iter().enumerate() {
+            let outside = i / (n + s) < s || i % (n + s) < s;
+            assert!(!outside || value.to_f32().is_nan(), "{}: wrote outside Y", kernel.name);
+        }
+        out
+    }
+
+    /// Compares Y with the reference.
+    fn check(
+        &self,
+        kernel: &Instance,
+        y: &[O],
+        how: impl Fn(&reference::Judged, MatRef<'_, O>) -> Result<Check, reference::Error>,
+    ) {
+        let (m, n, k) = self.shape;
+        let view = |data, rows, cols| MatRef::contiguous(data, rows, cols).unwrap();
+        let x = view(&self.x, m, k);
+        let c = self.c.as_ref().map(|c| MatRef::contiguous(c, m, n).unwrap());
+        let epilogue = reference::Epilogue {
+            alpha: self.alpha,
+            beta: self.beta,
+            c,
+            bias: self.bias.as_deref(),
+            activation: self.activation,
+        };
+        let w = view(&self.w, n, k);
+        let judged = if kernel.family.is_sparse() {
+            judge(x, &Packed::prune_and_pack(w).unwrap(), &epilogue)
+        } else {
+            judge(x, w, &epilogue)
+        };
+        let check = how(&judged.unwrap(), MatRef::contiguous(y, m, n).unwrap()).unwrap();
+        assert!(
+            check.passed,
+            "{} {:?} {:?} shift {}: {check:?}",
+            kernel.name, self.shape, self.activation, self.shift
+        );
+    }
+
+    fn assert_close(&self, kernel: &'static Instance) {
+        self.check(kernel, &self.run(kernel), reference::check);
+    }
+
+    fn assert_exact(&self, kernel: &'static Instance) {
+        self.check(kernel, &self.run(kernel), reference::exact);
+    }
+}
+
+fn kernels_of(dtype: Dtype) -> impl Iterator<Item = &'static Instance> {
+    kernels::all()
+        .filter(move |i| i.dtype == dtype && kernels::obstacle(i, device().info()).is_none())
+}
+
+fn odd_shapes<T: Element + Value + OutputOf<T>>() {
+    for kernel in kernels_of(T::DTYPE) {
+        for shape in ODD_SHAPES {
+            for shift in [0, 1] {
+                let mut case = Case::<T, T>::new(shape, Fill::Uniform);
+                case.shift = shift;
+                case.assert_close(kernel);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn every_kernel_is_right_on_odd_shapes() {
+    odd_shapes::<f16>();
+    odd_shapes::<bf16>();
+}
+
+fn integers<T: Element + Value + OutputOf<T>>() {
+    for kernel in kernels_of(T::DTYPE) {
+        for (m, n, k) in ODD_SHAPES {
+            Case::<T, T>::new((m, n, k.min(exact_depth::<T>())), Fill::Integers)
+                .assert_exact(kernel);
+            Case::<T, f32>::new((m, n, k), Fill::Integers).assert_exact(kernel);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn small_integers_are_exact_bit_for_bit() {
+    integers::<f16>();
+    integers::<bf16>();
+}
+
+fn epilogues<T: Element + Value + OutputOf<T>>() {
+    for kernel in kernels_of(T::DTYPE) {
+        for activation in Activation::ALL {
+            for shape in [(65, 264, 136), (130, 67, 72)] {
+                for shift in [0, 1] {
+                    let mut case = Case::<T, T>::new(shape, Fill::Normal)
+                        .with_everything(activation, Fill::Normal);
+                    case.shift = shift;
+                    case.assert_close(kernel);
+                    let mut case = Case::<T, f32>::new(shape, Fill::Normal)
+                        .with_everything(activation, Fill::Normal);
+                    case.shift = shift;
+                    case.assert_close(kernel);
+                }
+            }
+            let mut bias_only = Case::<T, T>::new((40, 80, 96), Fill::Normal);
+            bias_only.bias = Some(matrix(Fill::Normal, 3, 1, 80));
+            bias_only.activation = activation;
+            bias_only.assert_close(kernel);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn every_epilogue_is_right() {
+    epilogues::<f16>();
+    epilogues::<bf16>();
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn the_product_of_no_features_is_zero() {
+    for kernel in kernels_of(Dtype::F16) {
+        let mut case = Case::<f16, f16>::new((33, 70, 0), Fill::Uniform);
+        case.assert_exact(kernel);
+        case.bias = Some(matrix(Fill::Uniform, 3, 1, 70));
+        case.assert_close(kernel);
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn infinities_and_nans_follow_the_reference() {
+    for kernel in kernels_of(Dtype::F16) {
+        Case::<f16, f16>::new((70, 90, 200), Fill::Special).assert_close(kernel);
+    }
+    for kernel in kernels_of(Dtype::Bf16) {
+        Case::<bf16, bf16>::new((70, 90, 200), Fill::Special).assert_close(kernel);
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn the_same_inputs_give_the_same_bits() {
+    for kernel in kernels_of(Dtype::F16) {
+        let case = Case::<f16, f32>::new((300, 520, 1000), Fill::Uniform);
+        let first = case.run(kernel);
+        for _ in 0..5 {
+            let same = case.run(kernel).iter().zip(&first).all(|(a, b)| a.bits() == b.bits());
+            assert!(same, "{}", kernel.name);
+        }
+    }
+}
+
+fn compression<T: Element + Value + OutputOf<T>>() {
+    let shapes = ODD_SHAPES.map(|(m, n, k)| (m + n, k));
+    for (n, k) in shapes.into_iter().chain([(1, 5000), (5000, 1), (0, 7), (7, 0)]) {
+        for fill in [Fill::Uniform, Fill::Integers, Fill::Special] {
+            for shift in [0, 1] {
+                let mut case = Case::<T, T>::new((0, n, k), fill);
+                case.shift = shift;
+                let w = case.put(&case.w, n, k);
+                let packed = PackedWeight::prune_and_pack(&w).unwrap();
+                packed.poison().unwrap();
+                packed.compress(&w).unwrap();
+                let got = packed.to_host().unwrap();
+                let host = MatRef::contiguous(&case.w, n, k).unwrap();
+                let want = Packed::prune_and_pack(host).unwrap();
+                assert_eq!(got.metadata(), want.metadata(), "{n} x {k}, {fill:?}");
+                let bits = |p: &Packed<T>| p.values().iter().map(|v| v.bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&got), bits(&want), "{n} x {k}, {fill:?}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn compression_is_bit_equal_to_the_reference() {
+    compression::<f16>();
+    compression::<bf16>();
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn c_may_be_y_itself() {
+    // Y is not readable through C while it is borrowed for writing, so C is a second view of it.
+    let (m, n, k) = (50, 72, 64);
+    let host = Case::<f16, f16>::new((m, n, k), Fill::Uniform)
+        .with_everything(Activation::Relu, Fill::Uniform);
+    for kernel in kernels_of(Dtype::F16) {
+        let (x, w) = (host.put(&host.x, m, k), host.put(&host.w, n, k));
+        let packed = PackedWeight::prune_and_pack(&w).unwrap();
+        let bias = host.put(host.bias.as_ref().unwrap(), 1, n);
+        let mut y = host.put(host.c.as_ref().unwrap(), m, n);
+        let c = y.view(0, 0, m, n).unwrap();
+        let (alpha, beta, activation) = (host.alpha, host.beta, host.activation);
+        let epilogue = Epilogue { alpha, beta, c: Some(&c), bias: Some(&bias), activation };
+        let sparse = kernel.family.is_sparse();
+        let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
+        Plan::new(Some(kernel), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
+        host.check(kernel, &y.to_vec().unwrap(), reference::check);
+    }
+}
+
+/// A matrix of over 2^31 elements that costs little to make: rows repeat with a period of 1021.
+fn tall(rows: usize, cols: usize, seed: u64) -> Vec<f16> {
+    let period: Vec<f16> = matrix(Fill::Uniform, seed, 1021, cols);
+    let mut all = Vec::with_capacity(rows * cols);
+    for r in 0..rows {
+        all.extend_from_slice(&period[r % 1021 * cols..][..cols]);
+    }
+    all
+}
+
+/// Checks `rows` of Y for each kernel, all columns of them.
+fn huge(m: usize, n: usize, k: usize, rows: &[usize]) {
+    let (hx, hw) = (tall(m, k, 5), tall(n, k, 6));
+    let (rx, rw) = (MatRef::contiguous(&hx, m, k).unwrap(), MatRef::contiguous(&hw, n, k).unwrap());
+    let x = Matrix::from_slice(&device(), &hx, m, k).unwrap();
+    let w = Matrix::from_slice(&device(), &hw, n, k).unwrap();
+    let packed = PackedWeight::prune_and_pack(&w).unwrap();
+    let mut pruned = hw.clone();
+    reference::prune(&mut MatMut::contiguous(&mut pruned, n, k).unwrap());
+    let pruned = MatRef::contiguous(&pruned, n, k).unwrap();
+    let none = reference::Epilogue::<f16>::default();
+    let judged =
+        [judge_rows(rx, rw, &none, rows).unwrap(), judge_rows(rx, pruned, &none, rows).unwrap()];
+    for name in [
+        "wmma_dense_f16_128x128x32",
+        "sm80_dense_f16_128x256x64",
+        "sm80_dense_f16_64x64x64",
+        "sm80_sparse24_f16_128x256x64",
+        "sm80_sparse24_f16_32x64x64",
+    ] {
+        let kernel = kernels::find(name).unwrap();
+        let sparse = kernel.family.is_sparse();
+        let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
+        let mut y = Matrix::<f16>::poisoned(&device(), m, n).unwrap();
+        let plan = Plan::new(Some(kernel), &x, weight, &Epilogue::default(), &mut y).unwrap();
+        plan.launch().unwrap();
+        let out = y.to_vec().unwrap();
+        assert!(out.iter().all(|y| !y.is_nan()), "{name}: part of Y was not written");
+        let view = MatRef::contiguous(&out, m, n).unwrap();
+        let check = reference::check(&judged[usize::from(sparse)], view).unwrap();
+        assert!(check.passed, "{name} {m}x{n}x{k}: {check:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn x_of_over_two_billion_elements() {
+    huge(66_000, 40, 32_800, &[0, 1, 32_767, 65_471, 65_536, 65_999]);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn w_of_over_two_billion_elements() {
+    huge(24, 66_000, 32_800, &[0, 1, 23]);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn y_of_over_two_billion_elements() {
+    huge(66_000, 32_800, 24, &[0, 1, 32_767, 65_472, 65_536, 65_999]);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn out_of_memory_is_an_error_with_sizes() {
+    let error = Matrix::<f16>::uninitialized(&device(), 1 << 22, 1 << 22).unwrap_err().to_string();
+    assert!(error.contains(&(1u64 << 45).to_string()), "{error}");
+    // The device still works.
+    let kernel = kernels::find("sm80_dense_f16_64x64x64").unwrap();
+    Case::<f16, f16>::new((8, 8, 8), Fill::Uniform).assert_close(kernel);
+}

@@ -1,0 +1,159 @@
+//! The judge: the operation in f64, and the magnitude of its summands, for the tolerance.
+
+use rayon::prelude::*;
+
+use crate::element::{Element, Scalar};
+use crate::epilogue::Epilogue;
+use crate::error::Error;
+use crate::gemm::{Weights, check_operands};
+use crate::matrix::MatRef;
+use crate::product::{Block, ROWS_TOGETHER, product};
+use crate::tile::Real;
+
+/// Largest K whose sums in f32 can be bounded: half a unit of relative error.
+pub const MAX_DEPTH: usize = 1 << 23;
+
+/// What Y has to be, for some of its rows.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The extents of all of Y.
+    pub(crate) shape: (usize, usize),
+    pub(crate) k: usize,
+    pub(crate) roundings: u32,
+    pub(crate) max_slope: f64,
+    rows: Vec<usize>,
+    reference: Vec<f64>,
+    magnitude: Vec<f64>,
+}
+
+impl Judged {
+    /// The rows of Y that were judged.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// The exact result, rounded to f64: `[rows().len(), N]`, row-major.
+    pub fn reference(&self) -> &[f64] {
+        &self.reference
+    }
+
+    /// `S = |alpha| * sum |x||w| + |beta * c| + |bias|` for each element of [`Self::reference`]:
+    /// never below it, and above it by at most K * 2^-23 of it.
+    pub fn magnitude(&self) -> &[f64] {
+        &self.magnitude
+    }
+
+    /// Row `row` of Y, reference and magnitude of the `i`-th judged row.
+    pub(crate) fn row(&self, i: usize) -> (usize, &[f64], &[f64]) {
+        let n = self.shape.1;
+        (self.rows[i], &self.reference[i * n..][..n], &self.magnitude[i * n..][..n])
+    }
+}
+
+/// Judges every row of Y.
+///
+/// # Errors
+/// As [`judge_rows`].
+pub fn judge<'a, T: Element, O: Scalar>(
+    x: MatRef<'_, T>,
+    w: impl Into<Weights<'a, T>>,
+    epilogue: &Epilogue<'_, T, O>,
+) -> Result<Judged, Error> {
+    let rows: Vec<usize> = (0..x.rows()).collect();
+    judge_rows(x, w, epilogue, &rows)
+}
+
+/// Judges the given rows of Y, all columns, at 16 bytes of memory an element.
+///
+/// The reference is summed in f64, where every product is exact, from the inputs as they are. Of a
+/// sparse W only the kept values take part.
+///
+/// # Errors
+/// [`Error::Shape`] where the operands do not fit each other, [`Error::Row`] for a row that Y does
+/// not have, [`Error::Depth`] for K above [`MAX_DEPTH`].
+pub fn judge_rows<'a, T: Element, O: Scalar>(
+    x: MatRef<'_, T>,
+    w: impl Into<Weights<'a, T>>,
+    epilogue: &Epilogue<'_, T, O>,
+    rows: &[usize],
+) -> Result<Judged, Error> {
+    let w = w.into();
+    check_operands(x, &w, epilogue)?;
+    let (n, k) = (w.n(), w.k());
+    if k > MAX_DEPTH {
+        return Err(Error::Depth { k, limit: MAX_DEPTH });
+    }
+    if let Some(&row) = rows.iter().find(|&&row| row >= x.rows()) {
+        return Err(Error::Row { row, rows: x.rows() });
+    }
+    let of_x: Vec<&[T]> = rows.iter().map(|&row| x.row(row)).collect();
+
+    let mut reference = vec![0.0; rows.len() * n];
+    product(&of_x, &w, |x: T| x.to_f64(), |block| {
+        fill(&mut reference, n, block, |i, col, dot, _| epilogue.wide(dot, rows[i], col));
+    });
+
+    // sum |x||w| in f32, at a quarter of the cost of f64. The products are exact, or lose 2^-150 to
+    // underflow (bf16); adding K numbers >= 0 loses at most a share of (K - 1) * 2^-24 of their sum
+    // (Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34, 2013). 1 / (1 - t) <= 1 + 2t for t <= 1/2
+    // turns what was found into a bound from above.
+    let inflate = 1.0 + k as f64 / (1u64 << 23) as f64;
+    let underflow = k as f64 * f32::from_bits(1) as f64;
+    let mut magnitude = reference.clone();
+    product(&of_x, &w, |x: T| x.to_f32().abs(), |block| {
+        fill(&mut magnitude, n, block, |i, col, sum: f32, reference| {
+            let sum = if sum.is_finite() || !reference.is_finite() {
+                sum as f64 * inflate + underflow
+            } else {
+                // Beyond the range of f32.
+                absolute_sum(of_x[i], &w, col)
+            };
+            epilogue.magnitude(sum, rows[i], col)
+        });
+    });
+
+    Ok(Judged {
+        shape: (x.rows(), n),
+        k,
+        roundings: epilogue.roundings(),
+        max_slope: epilogue.activation.max_slope(),
+        rows: rows.to_vec(),
+        reference,
+        magnitude,
+    })
+}
+
+/// Replaces each element of `out` `[rows, n]` that lies in `block` by
+/// `value(row, col, product, element)`.
+fn fill<R: Real>(
+    out: &mut [f64],
+    n: usize,
+    block: Block<'_, R>,
+    value: impl Fn(usize, usize, R, f64) -> f64 + Sync,
+) {
+    let out = &mut out[block.rows.start * n..block.rows.end * n];
+    out.par_chunks_mut((ROWS_TOGETHER * n).max(1)).enumerate().for_each(|(chunk, out)| {
+        let start = block.rows.start + chunk * ROWS_TOGETHER;
+        block.visit(start..(start + ROWS_TOGETHER).min(block.rows.end), |row, col, dot| {
+            let out = &mut out[(row - start) * n + col];
+            *out = value(row, col, dot, *out);
+        });
+    });
+}
+
+/// `sum |x||w|` of one row of X with row `n` of W, in f64.
+fn absolute_sum<T: Element>(x: &[T], w: &Weights<'_, T>, n: usize) -> f64 {
+    let term = |x: T, w: T| (x.to_f64() * w.to_f64()).abs();
+    match w {
+        Weights::Dense(w) => x.iter().zip(w.row(n)).map(|(&x, &w)| term(x, w)).sum(),
+        Weights::Sparse(w) => {
+            let groups = x.chunks(4).enumerate().map(|(q, x)| {
+                let (positions, kept) = w.group(n, q);
+                let terms = positions.into_iter().zip(kept);
+                // A position past column K holds +0.
+                terms.filter_map(|(i, w)| x.get(i).map(|&x| term(x, w))).sum::<f64>()
+            });
+            groups.sum()
+        }
+    }
+}
