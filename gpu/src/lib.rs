@@ -16,6 +16,31 @@
 #![cfg(target_arch = "nvptx64")]
 #![feature(abi_ptx, asm_experimental_arch)]
 
+/// Turns a family's list of instances (`layout::instance`) into entries, f16 and bf16 of each line. The
+/// module defines before it `instance!`, which names the generic kernel with an instance's constants.
+macro_rules! define_kernels {
+    ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
+        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
+        define_kernels!(@one $f16 F16 $bm $bn $bk $wm $wn $stages $min_blocks);
+        define_kernels!(@one $bf16 Bf16 $bm $bn $bk $wm $wn $stages $min_blocks);
+    )*};
+    (@one $name:ident $type:ident $bm:literal $bn:literal $bk:literal
+        $wm:literal $wn:literal $stages:literal $min_blocks:literal) => {
+        /// An instance of the module's kernel; its name says type and tile.
+        ///
+        /// # Safety
+        /// `p` describes valid operands; the grid is linear, one block per tile of Y; threads and
+        /// shared memory of a block are those of the instance.
+        #[::cuda_std::kernel(launch_bounds($wm * $wn * 32, $min_blocks))]
+        pub unsafe fn $name(p: GemmParams) {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                instance!(::layout::packed24::$type, $bm, $bn, $bk, $wm, $wn, $stages)(&p)
+            }
+        }
+    };
+}
+
 pub mod ampere {
     //! Kernels for sm_80 and everything after it.
     pub mod dense;

@@ -16,7 +16,7 @@
 
 use cuda_std::{cp_async, thread};
 
-/// Runs the main loop over `blocks` >= 1 tiles of K.
+/// Runs the main loop over `blocks` tiles of K.
 ///
 /// `load(tile, slot)` starts the thread's copies of a tile into a slot of shared memory,
 /// `fragments(slot, step, previous)` loads a step's fragments, of which it may take over some from the

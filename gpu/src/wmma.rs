@@ -21,9 +21,8 @@ use crate::load::TileLoader;
 use crate::{pipeline, tile_origin};
 use cuda_std::convert::Convert;
 use cuda_std::wmma::{Wmma, store_d};
-use cuda_std::{kernel, shared, thread};
+use cuda_std::{shared, thread};
 use layout::instance::{Family, WMMA_ROW_PADDING};
-use layout::packed24::{Bf16, F16};
 use layout::params::{ALIGNED_W, ALIGNED_X, GemmParams};
 
 const PADDING: u32 = Family::WmmaDense.staging_padding();
@@ -39,7 +38,7 @@ struct Fragments<const MT: usize, const NT: usize> {
 /// only here because Rust does not compute const parameters.
 ///
 /// # Safety
-/// `p` describes valid operands with k >= 1; a block has THREADS threads and the shared memory of the
+/// `p` describes valid operands; a block has THREADS threads and the shared memory of the
 /// instance.
 #[inline(always)]
 unsafe fn dense<
@@ -134,28 +133,25 @@ unsafe fn dense<
     unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
 }
 
-macro_rules! kernels {
-    ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
-        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
-        kernels!(@one $f16 F16 $bm $bn $bk $wm $wn $stages $min_blocks);
-        kernels!(@one $bf16 Bf16 $bm $bn $bk $wm $wn $stages $min_blocks);
-    )*};
-    (@one $name:ident $type:ident $bm:literal $bn:literal $bk:literal
-        $wm:literal $wn:literal $stages:literal $min_blocks:literal) => {
-        /// An instance of `wmma_dense`; its name says type and tile.
-        ///
-        /// # Safety
-        /// As the module says, with a linear grid of one block per tile of Y.
-        #[kernel(launch_bounds($wm * $wn * 32, $min_blocks))]
-        pub unsafe fn $name(p: GemmParams) {
-            // SAFETY: as the caller vouches.
-            unsafe {
-                dense::<$type, $bm, $bn, $bk, $wn, $stages, { $stages - 2 }, { $wm * $wn * 32 },
-                    { $bk / 16 }, { $bm / $wm / 16 }, { $bn / $wn / 16 }, { $bm / $wm },
-                    { $bn / $wn }>(&p)
-            }
-        }
+macro_rules! instance {
+    ($type:ty, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
+        $stages:literal) => {
+        dense::<
+            $type,
+            $bm,
+            $bn,
+            $bk,
+            $wn,
+            $stages,
+            { $stages - 2 },
+            { $wm * $wn * 32 },
+            { $bk / 16 },
+            { $bm / $wm / 16 },
+            { $bn / $wn / 16 },
+            { $bm / $wm },
+            { $bn / $wn },
+        >
     };
 }
 
-layout::wmma_dense_instances!(kernels);
+layout::wmma_dense_instances!(define_kernels);

@@ -183,6 +183,9 @@ mod tests {
         limits::<f16>();
         limits::<bf16>();
         assert_eq!(f32::SMALLEST_SUBNORMAL, f32::from_bits(1) as f64);
-        assert_eq!((f32::OVERFLOW as f32, f32::OVERFLOW.next_down() as f32), (f32::INFINITY, f32::MAX));
+        assert_eq!(
+            (f32::OVERFLOW as f32, f32::OVERFLOW.next_down() as f32),
+            (f32::INFINITY, f32::MAX)
+        );
     }
 }

@@ -89,15 +89,20 @@ pub fn gemm<'a, T: Element, O: Scalar>(
     check_y((y.rows(), y.cols()), x.rows(), w.n())?;
     let rows: Vec<&[T]> = (0..x.rows()).map(|m| x.row(m)).collect();
     let pitch = y.pitch();
-    product(&rows, &w, |x: T| x.to_f32(), |block| {
-        let (first, count) = (block.rows.start, block.rows.len());
-        let chunks = y.rows_from(first).par_chunks_mut(ROWS_TOGETHER * pitch);
-        chunks.take(count.div_ceil(ROWS_TOGETHER)).enumerate().for_each(|(i, y)| {
-            let start = first + i * ROWS_TOGETHER;
-            block.visit(start..(start + ROWS_TOGETHER).min(block.rows.end), |row, col, dot| {
-                y[(row - start) * pitch + col] = O::from_f32(epilogue.narrow(dot, row, col));
+    product(
+        &rows,
+        &w,
+        |x: T| x.to_f32(),
+        |block| {
+            let (first, count) = (block.rows.start, block.rows.len());
+            let chunks = y.rows_from(first).par_chunks_mut(ROWS_TOGETHER * pitch);
+            chunks.take(count.div_ceil(ROWS_TOGETHER)).enumerate().for_each(|(i, y)| {
+                let start = first + i * ROWS_TOGETHER;
+                block.visit(start..(start + ROWS_TOGETHER).min(block.rows.end), |row, col, dot| {
+                    y[(row - start) * pitch + col] = O::from_f32(epilogue.narrow(dot, row, col));
+                });
             });
-        });
-    });
+        },
+    );
     Ok(())
 }

@@ -89,9 +89,14 @@ pub fn judge_rows<'a, T: Element, O: Scalar>(
     let of_x: Vec<&[T]> = rows.iter().map(|&row| x.row(row)).collect();
 
     let mut reference = vec![0.0; rows.len() * n];
-    product(&of_x, &w, |x: T| x.to_f64(), |block| {
-        fill(&mut reference, n, block, |i, col, dot, _| epilogue.wide(dot, rows[i], col));
-    });
+    product(
+        &of_x,
+        &w,
+        |x: T| x.to_f64(),
+        |block| {
+            fill(&mut reference, n, block, |i, col, dot, _| epilogue.wide(dot, rows[i], col));
+        },
+    );
 
     // sum |x||w| in f32, at a quarter of the cost of f64. The products are exact, or lose 2^-150 to
     // underflow (bf16); adding K numbers >= 0 loses at most a share of (K - 1) * 2^-24 of their sum
@@ -100,17 +105,22 @@ pub fn judge_rows<'a, T: Element, O: Scalar>(
     let inflate = 1.0 + k as f64 / (1u64 << 23) as f64;
     let underflow = k as f64 * f32::from_bits(1) as f64;
     let mut magnitude = reference.clone();
-    product(&of_x, &w, |x: T| x.to_f32().abs(), |block| {
-        fill(&mut magnitude, n, block, |i, col, sum: f32, reference| {
-            let sum = if sum.is_finite() || !reference.is_finite() {
-                sum as f64 * inflate + underflow
-            } else {
-                // Beyond the range of f32.
-                absolute_sum(of_x[i], &w, col)
-            };
-            epilogue.magnitude(sum, rows[i], col)
-        });
-    });
+    product(
+        &of_x,
+        &w,
+        |x: T| x.to_f32().abs(),
+        |block| {
+            fill(&mut magnitude, n, block, |i, col, sum: f32, reference| {
+                let sum = if sum.is_finite() || !reference.is_finite() {
+                    sum as f64 * inflate + underflow
+                } else {
+                    // Beyond the range of f32.
+                    absolute_sum(of_x[i], &w, col)
+                };
+                epilogue.magnitude(sum, rows[i], col)
+            });
+        },
+    );
 
     Ok(Judged {
         shape: (x.rows(), n),

@@ -108,9 +108,8 @@ impl<T: Element> Packed<T> {
         };
         length("values", values.len(), extents.values())?;
         length("metadata", metadata.len(), extents.words())?;
-        let blocks = values
-            .par_chunks(block.values().max(1))
-            .zip(metadata.par_chunks(block.words().max(1)));
+        let blocks =
+            values.par_chunks(block.values().max(1)).zip(metadata.par_chunks(block.words().max(1)));
         let check_block = |(b, (values, words)): (usize, (&[T], &[u32]))| {
             for r in 0..BLOCK_ROWS {
                 let row = b * BLOCK_ROWS + r;

@@ -23,8 +23,8 @@ use crate::tile::{Real, Tiles};
 const BLOCK: (usize, usize) = (2048, 4096);
 /// Most bytes in the panel of X or of W of a block.
 const PANEL_BYTES: usize = 256 << 20;
-/// Bytes of a strip of X in one slice of K: an L1 cache.
-const SLICE_BYTES: usize = 32 << 10;
+/// Bytes of a strip of X in one slice of K: half of a small L1 cache.
+const SLICE_BYTES: usize = 16 << 10;
 /// Columns of Y in a run: a multiple of every tile's rows of W.
 const RUN: usize = 120;
 /// Strips of X in a bundle.
@@ -207,7 +207,13 @@ pub(crate) fn product<R: Real, T: Element>(
                     let k = k..(k + slice).min(k4);
                     for (acc, strip) in acc.chunks_mut(size).zip(strips.chunks(k4 * lanes)) {
                         let x = &strip[k.start * lanes..k.end * lanes];
-                        panel.multiply(&tiles, x, run * RUN..((run + 1) * RUN).min(n.len()), &k, acc);
+                        panel.multiply(
+                            &tiles,
+                            x,
+                            run * RUN..((run + 1) * RUN).min(n.len()),
+                            &k,
+                            acc,
+                        );
                     }
                 }
             };

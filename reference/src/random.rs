@@ -70,7 +70,7 @@ fn special<T: Element>(rng: &mut ChaCha8Rng, row: &mut [T]) {
     let rare = [infinity, infinity | SIGN, infinity | 1, infinity - 1, infinity - 1 | SIGN];
     for x in row.iter_mut() {
         let random = rng.next_u32();
-        let pick = small[random as usize >> 3 & 0xFFF % small.len()];
+        let pick = small[(random >> 3 & 0xFFF) as usize % small.len()];
         *x = match random & 7 {
             0 => T::from_bits16(pick | (random >> 16) as u16 & SIGN),
             _ => T::from_f32(uniform(random)),

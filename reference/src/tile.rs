@@ -241,9 +241,13 @@ mod tests {
 
     use super::*;
 
-    /// Small dyadic numbers: their sums are exact, so every order gives the same bits.
+    /// Numbers of 11 bits and many magnitudes: products are exact in f32, sums are not.
     fn numbers<R: From<f32>>(n: usize, seed: usize) -> Vec<R> {
-        (0..n).map(|i| (((i * 37 + seed * 11) % 29) as f32 / 4.0 - 3.0).into()).collect()
+        let number = |i: usize| {
+            let bits = (i + 1) * (seed + 7) * 2_654_435_761;
+            (((bits >> 8) % 4096) as f32 - 2047.5) / (1 << (bits >> 20 & 7)) as f32
+        };
+        (0..n).map(|i| number(i).into()).collect()
     }
 
     fn agree_with_plain_loops<R: Real>()

@@ -25,9 +25,9 @@ use crate::load::TileLoader;
 use crate::{pipeline, tile_origin};
 use cuda_std::convert::Convert;
 use cuda_std::mma_sp::MmaSp;
-use cuda_std::{cp_async, kernel, ldmatrix, shared, thread};
+use cuda_std::{cp_async, ldmatrix, shared, thread};
 use layout::instance::Family;
-use layout::packed24::{BLOCK_ROWS, BLOCK_WORDS, Bf16, F16};
+use layout::packed24::{BLOCK_ROWS, BLOCK_WORDS};
 use layout::params::{ALIGNED_X, GemmParams};
 use layout::{fragment, swizzle};
 
@@ -49,7 +49,7 @@ struct Fragments<const FT: usize, const HALF_TT: usize> {
 /// only here because Rust does not compute const parameters.
 ///
 /// # Safety
-/// `p` describes valid operands with k >= 1; a block has THREADS threads and the shared memory of the
+/// `p` describes valid operands; a block has THREADS threads and the shared memory of the
 /// instance.
 #[inline(always)]
 unsafe fn sparse<
@@ -180,29 +180,26 @@ unsafe fn sparse<
     unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
 }
 
-macro_rules! kernels {
-    ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
-        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
-        kernels!(@one $f16 F16 $bm $bn $bk $wm $wn $stages $min_blocks);
-        kernels!(@one $bf16 Bf16 $bm $bn $bk $wm $wn $stages $min_blocks);
-    )*};
-    (@one $name:ident $type:ident $bm:literal $bn:literal $bk:literal
-        $wm:literal $wn:literal $stages:literal $min_blocks:literal) => {
-        /// An instance of `sm80_sparse24`; its name says type and tile.
-        ///
-        /// # Safety
-        /// As the module says, with a linear grid of one block per tile of Y.
-        #[kernel(launch_bounds($wm * $wn * 32, $min_blocks))]
-        pub unsafe fn $name(p: GemmParams) {
-            // SAFETY: as the caller vouches.
-            unsafe {
-                sparse::<$type, $bm, $bn, $bk, { $bk / 2 }, $wn, $stages, { $stages - 2 },
-                    { $wm * $wn * 32 }, { $bn / $wn / 16 }, { $bm / $wm / 8 },
-                    { $bm / $wm / 16 }, { $bm / $wm },
-                    { $bn / $wn }>(&p)
-            }
-        }
+macro_rules! instance {
+    ($type:ty, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
+        $stages:literal) => {
+        sparse::<
+            $type,
+            $bm,
+            $bn,
+            $bk,
+            { $bk / 2 },
+            $wn,
+            $stages,
+            { $stages - 2 },
+            { $wm * $wn * 32 },
+            { $bn / $wn / 16 },
+            { $bm / $wm / 8 },
+            { $bm / $wm / 16 },
+            { $bm / $wm },
+            { $bn / $wn },
+        >
     };
 }
 
-layout::sm80_sparse24_instances!(kernels);
+layout::sm80_sparse24_instances!(define_kernels);

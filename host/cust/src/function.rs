@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute};
 
@@ -47,8 +47,8 @@ struct Inner {
     max_threads: u32,
     /// The largest dynamic shared size known to be allowed, in bytes.
     max_dynamic_shared: AtomicU32,
-    /// Sizes of the parameters in bytes, where the driver tells.
-    parameters: OnceLock<Option<Vec<usize>>>,
+    /// Sizes in bytes of the first parameters, as many as were asked for.
+    parameters: Mutex<Vec<usize>>,
     module: Arc<module::Inner>,
 }
 
@@ -72,7 +72,7 @@ impl Function {
                 name: name.to_owned(),
                 max_threads,
                 max_dynamic_shared: AtomicU32::new(dynamic),
-                parameters: OnceLock::new(),
+                parameters: Mutex::default(),
                 module,
             }),
         })
@@ -169,13 +169,20 @@ impl Function {
         Ok(blocks.max(0) as u32)
     }
 
-    /// Sizes of the kernel's parameters in bytes, or `None` from a driver before CUDA 12.4.
-    pub fn parameter_sizes(&self) -> Option<&[usize]> {
-        let ask = || {
-            self.context().bind().ok()?;
-            parameter_sizes(self.inner.raw)
-        };
-        self.inner.parameters.get_or_init(ask).as_deref()
+    /// Checks that the kernel's first parameters have the sizes of `arguments` (bytes), and that there
+    /// are not more arguments; a driver before CUDA 12.4 does not tell, and nothing is checked.
+    ///
+    /// Asking for one past the last is the driver's only way to tell their number, and an error to
+    /// tools that watch its calls (compute-sanitizer), so a launch with too few is not noticed.
+    pub(crate) fn check_arguments(&self, arguments: &[usize]) -> CudaResult<()> {
+        let mut known = self.inner.parameters.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < arguments.len() {
+            self.context().bind()?;
+            if !grow(&mut known, self.inner.raw, arguments.len()) {
+                return Ok(());
+            }
+        }
+        arguments_match(&self.inner.name, arguments, &known)
     }
 
     /// Checks a launch against device and function, with the function's context current after it.
@@ -226,21 +233,37 @@ fn attribute(function: sys::CUfunction, key: Attribute) -> CudaResult<u32> {
     Ok(value.max(0) as u32)
 }
 
-/// Asks for parameter after parameter until the driver says there is none.
-fn parameter_sizes(function: sys::CUfunction) -> Option<Vec<usize>> {
+/// Asks for the sizes of parameters until `wanted` are known or there are no more. `false` where the
+/// driver cannot tell.
+fn grow(known: &mut Vec<usize>, function: sys::CUfunction, wanted: usize) -> bool {
     if !has_symbol("cuFuncGetParamInfo") {
-        return None;
+        return false;
     }
-    let mut sizes = Vec::new();
-    loop {
+    while known.len() < wanted {
         let (mut offset, mut size) = (0, 0);
         // SAFETY: the symbol exists, both pointers are to live locals, callers hold the module.
-        match unsafe { sys::cuFuncGetParamInfo(function, sizes.len(), &mut offset, &mut size) } {
-            sys::CUresult::CUDA_SUCCESS => sizes.push(size),
-            sys::CUresult::CUDA_ERROR_INVALID_VALUE => return Some(sizes),
-            _ => return None,
+        match unsafe { sys::cuFuncGetParamInfo(function, known.len(), &mut offset, &mut size) } {
+            sys::CUresult::CUDA_SUCCESS => known.push(size),
+            sys::CUresult::CUDA_ERROR_INVALID_VALUE => break,
+            _ => return false,
         }
     }
+    true
+}
+
+/// Each argument has the size of its parameter, and there is a parameter for each.
+fn arguments_match(function: &str, arguments: &[usize], parameters: &[usize]) -> CudaResult<()> {
+    if arguments.len() > parameters.len() {
+        let what = format!("number of arguments of `{function}`");
+        return Err(invalid(what, arguments.len(), parameters.len().to_string()));
+    }
+    for (index, (argument, parameter)) in arguments.iter().zip(parameters).enumerate() {
+        if argument != parameter {
+            let what = format!("size of argument {index} of `{function}` (bytes)");
+            return Err(invalid(what, argument, parameter.to_string()));
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Function {
@@ -252,6 +275,15 @@ impl fmt::Debug for Function {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_are_counted_and_measured() {
+        arguments_match("f", &[8, 4], &[8, 4]).unwrap();
+        let text = arguments_match("f", &[8, 4], &[8]).unwrap_err().to_string();
+        assert!(text.contains("arguments of `f` is 2, must be 1"), "{text}");
+        let text = arguments_match("f", &[8, 4], &[8, 8]).unwrap_err().to_string();
+        assert!(text.contains("argument 1 of `f` (bytes) is 4, must be 8"), "{text}");
+    }
 
     #[test]
     fn shared_memory_messages_name_the_way_out() {

@@ -36,21 +36,6 @@ impl<'a> Arg<'a> {
     pub(crate) fn as_param(&self) -> *mut c_void {
         self.pointer.cast_mut()
     }
-
-    /// Number and sizes of the arguments are those of the function's parameters.
-    pub(crate) fn check(function: &str, args: &[Self], parameters: &[usize]) -> CudaResult<()> {
-        if args.len() != parameters.len() {
-            let what = format!("number of arguments of `{function}`");
-            return Err(invalid(what, args.len(), parameters.len().to_string()));
-        }
-        for (index, (arg, &bytes)) in args.iter().zip(parameters).enumerate() {
-            if arg.bytes != bytes {
-                let what = format!("size of argument {index} of `{function}` (bytes)");
-                return Err(invalid(what, arg.bytes, bytes.to_string()));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Function {
@@ -104,9 +89,8 @@ impl Function {
         unsafe { call!(cuLaunchKernelEx(&raw, self.as_raw(), params, std::ptr::null_mut())) }
     }
 
-    /// Queues the kernel with checked arguments: their number and sizes must be the kernel's
-    /// (where the driver tells: [`Function::parameter_sizes`]). What [`launch!`](crate::launch!)
-    /// calls.
+    /// Queues the kernel with checked arguments: their sizes must be the kernel's, and there must
+    /// not be more (where the driver tells, from CUDA 12.4). What [`launch!`](crate::launch!) calls.
     ///
     /// # Errors
     /// Those of [`Function::launch_raw`], and [`crate::CudaError::InvalidArgument`] for arguments
@@ -121,9 +105,8 @@ impl Function {
         config: &LaunchConfig,
         args: &[Arg<'_>],
     ) -> CudaResult<()> {
-        if let Some(parameters) = self.parameter_sizes() {
-            Arg::check(self.name(), args, parameters)?;
-        }
+        let sizes: Vec<_> = args.iter().map(|arg| arg.bytes).collect();
+        self.check_arguments(&sizes)?;
         let mut params: Vec<_> = args.iter().map(Arg::as_param).collect();
         // SAFETY: each argument is borrowed through the call, which copies it; the caller answers
         // for their types and for the kernel.
@@ -230,16 +213,6 @@ mod tests {
     use super::*;
     use crate::config::tests::hopper;
     use crate::function::{BlockSize, GridSize};
-
-    #[test]
-    fn arguments_are_counted_and_measured() {
-        let args = [Arg::new(&1u64), Arg::from_bytes(&[0; 4])];
-        Arg::check("f", &args, &[8, 4]).unwrap();
-        let text = Arg::check("f", &args, &[8]).unwrap_err().to_string();
-        assert!(text.contains("arguments of `f` is 2, must be 1"), "{text}");
-        let text = Arg::check("f", &args, &[8, 8]).unwrap_err().to_string();
-        assert!(text.contains("argument 1 of `f` (bytes) is 4, must be 8"), "{text}");
-    }
 
     #[test]
     fn clusters_are_encoded() {
