@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let compile = |arch: &'static str| {
         CudaBuilder::new(gpu)
             .arch(arch)
+            .ptx_version(85)
             .deny_warnings(true)
             .copy_to(repository.join(format!("target/ptx/{arch}.ptx")))
             .copy_to(Path::new(out_dir).join(format!("{arch}.ptx")))

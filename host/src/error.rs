@@ -65,6 +65,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether this machine has no GPU, or no driver for one: as opposed to one that fails.
+    pub fn is_no_gpu(&self) -> bool {
+        matches!(self, Self::Cuda(cust::CudaError::NoDriver | cust::CudaError::NoDevice))
+    }
+}
+
 /// Shorthand for [`Error::InvalidArgument`].
 pub(crate) fn invalid(
     what: impl Into<String>,

@@ -15,11 +15,11 @@
 //! |---|---|
 //! | [`element`] | the number types: f16 and bf16 in, those and f32 out |
 //! | [`matrix`] | [`MatRef`] and [`MatMut`], checked row-major views |
-//! | [`prune`] | pruning to 2:4 in place |
+//! | [`mod@prune`] | pruning to 2:4 in place |
 //! | [`pack`] | [`Packed`]: prune and pack, pack, unpack, validate |
 //! | [`epilogue`] | [`Epilogue`]: alpha, beta, C, bias, activation, in f32 and in f64 |
-//! | [`gemm`] | [`gemm()`] in f32, dense and sparse; [`Weights`] |
-//! | [`judge`] | [`judge()`], [`judge_rows`]: the result in f64 and the magnitude of its summands |
+//! | [`mod@gemm`] | [`gemm()`] in f32, dense and sparse; [`Weights`] |
+//! | [`mod@judge`] | [`judge()`], [`judge_rows`]: the result in f64 and the magnitude of its summands |
 //! | [`tolerance`] | [`check`], [`exact`], [`verify`]: is this Y right? |
 //! | [`random`] | reproducible inputs |
 //! | [`error`] | what can be wrong with an input |

@@ -2,17 +2,20 @@
 
 use crate::error::Error;
 
-/// Elements that `rows` rows of `cols` columns span, or why they cannot lie in `len` elements.
-fn check(len: usize, rows: usize, cols: usize, stride: usize) -> Result<usize, Error> {
-    if rows > 1 && stride < cols {
+/// Elements that `rows` rows of `cols` columns span and the stride to use, or why they cannot lie in
+/// `len` elements.
+fn check(len: usize, rows: usize, cols: usize, stride: usize) -> Result<(usize, usize), Error> {
+    // Where there is no second row, any stride will do.
+    let used = if rows < 2 || cols == 0 { cols } else { stride };
+    if used < cols {
         return Err(Error::Stride { stride, cols });
     }
     let span = match rows {
         0 => Some(0),
-        _ if cols == 0 => Some(0),
-        _ => (rows - 1).checked_mul(stride).and_then(|before| before.checked_add(cols)),
+        _ => (rows - 1).checked_mul(used).and_then(|before| before.checked_add(cols)),
     };
-    span.filter(|&span| span <= len).ok_or(Error::Length { len, rows, cols, stride })
+    let span = span.filter(|&span| span <= len);
+    Ok((span.ok_or(Error::Length { len, rows, cols, stride })?, used))
 }
 
 /// A borrowed matrix `[rows, cols]`, row-major, rows `stride` elements apart. Extents may be 0.
@@ -38,7 +41,7 @@ impl<'a, T> MatRef<'a, T> {
     /// # Errors
     /// [`Error::Stride`] where rows would overlap, [`Error::Length`] where `data` is too short.
     pub fn new(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Result<Self, Error> {
-        let span = check(data.len(), rows, cols, stride)?;
+        let (span, stride) = check(data.len(), rows, cols, stride)?;
         Ok(Self { data: &data[..span], rows, cols, stride })
     }
 
@@ -60,7 +63,7 @@ impl<'a, T> MatRef<'a, T> {
         self.cols
     }
 
-    /// Elements from one row to the next.
+    /// Elements from one row to the next; [`Self::cols`] where there is no next.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -68,7 +71,7 @@ impl<'a, T> MatRef<'a, T> {
     /// Row `i`, of [`Self::cols`] elements. Panics where `i` is not below [`Self::rows`].
     pub fn row(&self, i: usize) -> &'a [T] {
         assert!(i < self.rows, "row {i} of {}", self.rows);
-        if self.cols == 0 { &[] } else { &self.data[i * self.stride..][..self.cols] }
+        &self.data[i * self.stride..][..self.cols]
     }
 }
 
@@ -87,7 +90,7 @@ impl<'a, T> MatMut<'a, T> {
     /// # Errors
     /// [`Error::Stride`] where rows would overlap, [`Error::Length`] where `data` is too short.
     pub fn new(data: &'a mut [T], rows: usize, cols: usize, stride: usize) -> Result<Self, Error> {
-        let span = check(data.len(), rows, cols, stride)?;
+        let (span, stride) = check(data.len(), rows, cols, stride)?;
         Ok(Self { data: &mut data[..span], rows, cols, stride })
     }
 
@@ -117,13 +120,12 @@ impl<'a, T> MatMut<'a, T> {
     /// The elements from the first of row `first` on; the first [`Self::cols`] of every
     /// [`Self::pitch`] of them are a row. Empty where there is no such row.
     pub(crate) fn rows_from(&mut self, first: usize) -> &mut [T] {
-        let start = first.saturating_mul(self.stride);
-        self.data.get_mut(start..).unwrap_or_default()
+        self.data.get_mut(first * self.stride..).unwrap_or_default()
     }
 
     /// The stride as the size of a chunk: never 0.
     pub(crate) fn pitch(&self) -> usize {
-        self.stride.max(self.cols).max(1)
+        self.stride.max(1)
     }
 }
 
@@ -143,7 +145,9 @@ mod tests {
         let huge = usize::MAX / 2;
         assert!(matches!(MatRef::new(&data, huge, 3, huge), Err(Error::Length { .. })));
         assert!(matches!(MatRef::new(&data, 2, 1, usize::MAX), Err(Error::Length { .. })));
-        assert!(MatRef::new(&data, 1, 3, 0).is_ok(), "one row needs no stride");
+        for stride in [0, usize::MAX] {
+            assert_eq!(MatRef::new(&data, 1, 3, stride).unwrap().stride(), 3, "one row needs none");
+        }
     }
 
     #[test]

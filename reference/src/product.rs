@@ -25,7 +25,7 @@ const BLOCK: (usize, usize) = (2048, 4096);
 const PANEL_BYTES: usize = 256 << 20;
 /// Bytes of a strip of X in one slice of K: half of a small L1 cache.
 const SLICE_BYTES: usize = 16 << 10;
-/// Columns of Y in a run: a multiple of every tile's rows of W.
+/// Columns of Y in a run. A multiple of every tile's rows of W, so that runs begin with tiles.
 const RUN: usize = 120;
 /// Strips of X in a bundle.
 const BUNDLE: usize = 4;
@@ -186,6 +186,9 @@ pub(crate) fn product<R: Real, T: Element>(
     mut sink: impl FnMut(Block<'_, R>),
 ) {
     let Some(tiles) = R::tiles().into_iter().next() else { return };
+    if rows.is_empty() {
+        return;
+    }
     let k4 = w.k().next_multiple_of(4);
     let affordable = PANEL_BYTES / (k4.max(1) * size_of::<R>());
     let lanes = tiles.lanes;
@@ -203,17 +206,12 @@ pub(crate) fn product<R: Real, T: Element>(
             acc.clear();
             acc.resize(n.len().div_ceil(RUN) * count * size, R::ZERO);
             let multiply = |run: usize, acc: &mut [R], strips: &[R]| {
+                let run = run * RUN..((run + 1) * RUN).min(n.len());
                 for k in (0..k4).step_by(slice) {
                     let k = k..(k + slice).min(k4);
                     for (acc, strip) in acc.chunks_mut(size).zip(strips.chunks(k4 * lanes)) {
                         let x = &strip[k.start * lanes..k.end * lanes];
-                        panel.multiply(
-                            &tiles,
-                            x,
-                            run * RUN..((run + 1) * RUN).min(n.len()),
-                            &k,
-                            acc,
-                        );
+                        panel.multiply(&tiles, x, run.clone(), &k, acc);
                     }
                 }
             };

@@ -31,7 +31,7 @@ pub fn exact_depth<O: Scalar>() -> usize {
     (1.0 / O::UNIT_ROUNDOFF) as usize / 4
 }
 
-/// A matrix `[rows, cols]`, contiguous.
+/// A matrix `[rows, cols]`, contiguous. Panics, as any vector, beyond the address space.
 pub fn matrix<T: Element>(fill: Fill, seed: u64, rows: usize, cols: usize) -> Vec<T> {
     let mut out = vec![T::ZERO; rows * cols];
     let root = ChaCha8Rng::seed_from_u64(seed);
@@ -42,7 +42,7 @@ pub fn matrix<T: Element>(fill: Fill, seed: u64, rows: usize, cols: usize) -> Ve
             Fill::Uniform => out.fill_with(|| T::from_f32(uniform(rng.next_u32()))),
             Fill::Normal => out.fill_with(|| T::from_f32(normal(rng.next_u64()))),
             Fill::Integers => {
-                out.fill_with(|| T::from_f32((rng.next_u32() as u64 * 5 >> 32) as f32 - 2.0))
+                out.fill_with(|| T::from_f32(((rng.next_u32() as u64 * 5) >> 32) as f32 - 2.0))
             }
             Fill::Special => special(&mut rng, out),
         }
@@ -67,7 +67,7 @@ fn special<T: Element>(rng: &mut ChaCha8Rng, row: &mut [T]) {
     let smallest_normal = infinity & infinity.wrapping_neg();
     let one = T::from_f32(1.0).bits16();
     let small = [0, one, 1, smallest_normal - 1, smallest_normal, smallest_normal / 3];
-    let rare = [infinity, infinity | SIGN, infinity | 1, infinity - 1, infinity - 1 | SIGN];
+    let rare = [infinity, infinity | SIGN, infinity | 1, infinity - 1, (infinity - 1) | SIGN];
     for x in row.iter_mut() {
         let random = rng.next_u32();
         let pick = small[(random >> 3 & 0xFFF) as usize % small.len()];

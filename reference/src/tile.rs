@@ -250,9 +250,9 @@ mod tests {
         (0..n).map(|i| number(i).into()).collect()
     }
 
-    fn agree_with_plain_loops<R: Real>()
+    fn agree_with_plain_loops<R>()
     where
-        R: From<f32> + PartialEq + Debug + Mul<Output = R> + AddAssign,
+        R: Real + From<f32> + PartialEq + Debug + Mul<Output = R> + AddAssign,
     {
         const K: usize = 24;
         for t in R::tiles() {

@@ -1,0 +1,127 @@
+//! Where rows are computed.
+
+use crate::cli::BackendName;
+use crate::cpu;
+use crate::gpu;
+use crate::kernel::Kernel;
+use crate::problem::{Number, Problem};
+use anyhow::{Context, Result};
+use reference::Packed;
+use sparseflow::epilogue::Fused;
+use sparseflow::measure::Times;
+use sparseflow::{CudaDevice, Device, kernels};
+use std::sync::Arc;
+
+/// Where rows are computed.
+pub enum Backend {
+    /// A GPU.
+    Cuda(Arc<dyn Device>),
+    /// The crate `reference`.
+    Cpu,
+}
+
+/// The operands of a product in place, ready for any kernel and epilogue.
+pub trait Gemm<T> {
+    /// What is wrong with the W that the backend packed, if anything.
+    fn fault(&self) -> Option<&str>;
+
+    /// Computes Y once, over NaN.
+    fn y(&mut self, kernel: Kernel, fused: Fused) -> Result<Vec<T>>;
+
+    /// Times it.
+    fn time(&mut self, kernel: Kernel, fused: Fused) -> Result<Times>;
+}
+
+/// A W in place to be pruned and packed.
+pub trait Compress<T> {
+    /// Packs it once, over ones. `Err` inside: what came out is not a packed matrix, and why.
+    fn packed(&mut self) -> Result<Result<Packed<T>, String>>;
+
+    /// Times it.
+    fn time(&mut self) -> Result<Times>;
+}
+
+impl Backend {
+    /// The backend that was asked for. `auto` says on stderr when there is no GPU.
+    ///
+    /// # Errors
+    /// No GPU where one was asked for, or one that fails.
+    pub fn open(name: BackendName) -> Result<Self> {
+        if name == BackendName::Cpu {
+            return Ok(Self::Cpu);
+        }
+        match CudaDevice::open(0) {
+            Ok(device) => Ok(Self::Cuda(device)),
+            Err(error) if name == BackendName::Auto && error.is_no_gpu() => {
+                eprintln!("bench: measuring the CPU reference, there is no GPU ({error})");
+                Ok(Self::Cpu)
+            }
+            Err(error) => Err(error).context("opening GPU 0"),
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cuda(_) => "cuda",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    /// The GPU.
+    pub fn device(&self) -> Option<&Arc<dyn Device>> {
+        match self {
+            Self::Cuda(device) => Some(device),
+            Self::Cpu => None,
+        }
+    }
+
+    /// The kernels made for it.
+    pub fn kernels(&self) -> Vec<Kernel> {
+        match self {
+            Self::Cuda(_) => Kernel::gpu().collect(),
+            Self::Cpu => Kernel::cpu().collect(),
+        }
+    }
+
+    /// Why it cannot run one of them, or `None` where it can.
+    pub fn obstacle(&self, kernel: Kernel) -> Option<String> {
+        match (self, kernel) {
+            (Self::Cuda(device), Kernel::Gemm(instance)) => {
+                kernels::obstacle(instance, device.info())
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts the operands of a product in place. `repeat` is how often a timing runs.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn gemm<'a, T: Number>(
+        &self,
+        problem: &'a Problem<T>,
+        sparse: bool,
+        repeat: Option<u32>,
+    ) -> Result<Box<dyn Gemm<T> + 'a>> {
+        Ok(match self {
+            Self::Cuda(device) => Box::new(gpu::GpuGemm::new(device, problem, sparse, repeat)?),
+            Self::Cpu => Box::new(cpu::CpuGemm { problem, sparse, repeat }),
+        })
+    }
+
+    /// Puts W in place to be packed. `repeat` is how often a timing runs.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn compress<'a, T: Number>(
+        &self,
+        problem: &'a Problem<T>,
+        repeat: Option<u32>,
+    ) -> Result<Box<dyn Compress<T> + 'a>> {
+        Ok(match self {
+            Self::Cuda(device) => Box::new(gpu::GpuCompress::new(device, problem, repeat)?),
+            Self::Cpu => Box::new(cpu::CpuCompress { problem, repeat }),
+        })
+    }
+}

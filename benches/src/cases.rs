@@ -1,0 +1,172 @@
+//! What will be measured, in the order of the table, known before anything runs.
+
+use crate::backend::Backend;
+use crate::cli::{ALL_KERNELS, Cli, Usage};
+use crate::kernel::{Kernel, Op, dtype_name};
+use crate::suites::{Shape, Suite};
+use anyhow::Result;
+use layout::instance::Dtype;
+use sparseflow::epilogue::Fused;
+use sparseflow::heuristic;
+use std::fmt;
+
+/// One row to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Case {
+    /// What is measured.
+    pub op: Op,
+    /// With what.
+    pub kernel: Kernel,
+    /// Element type.
+    pub dtype: Dtype,
+    /// What is fused behind the product; none for a compression.
+    pub fused: Fused,
+    /// The product; of a compression, N and K are the extents of W and M means nothing.
+    pub shape: Shape,
+}
+
+impl Case {
+    /// MxNxK; of a compression NxK.
+    pub fn extents(&self) -> String {
+        let Shape { n, k, .. } = self.shape;
+        if self.op == Op::Compress { format!("{n}x{k}") } else { self.shape.to_string() }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kernel.name(), self.extents())?;
+        if self.op == Op::Compress { Ok(()) } else { write!(f, " {}", self.fused) }
+    }
+}
+
+/// The rows that the command line asks for, those of one type and shape together.
+///
+/// # Errors
+/// [`Usage`] where a kernel that was asked for cannot run here, or no row is left.
+pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
+    let on_gpu = matches!(backend, Backend::Cuda(_));
+    let ops = match (&cli.op[..], on_gpu) {
+        ([], true) => &[Op::Dense, Op::Sparse, Op::Compress][..],
+        ([], false) => &[Op::Dense, Op::Sparse],
+        (ops, _) => ops,
+    };
+    let mut cases = Vec::new();
+    for &dtype in &unique(&cli.dtype) {
+        let mut compressed = Vec::new();
+        for shape in shapes(cli, on_gpu) {
+            for &op in &unique(ops) {
+                let fused = match op {
+                    Op::Compress if compressed.contains(&(shape.n, shape.k)) => continue,
+                    Op::Compress => {
+                        compressed.push((shape.n, shape.k));
+                        vec![Fused::default()]
+                    }
+                    _ => unique(&cli.epilogue),
+                };
+                for fused in fused {
+                    let kernels = choose(&cli.kernel, backend, op, dtype, shape)?;
+                    let case = |kernel| Case { op, kernel, dtype, fused, shape };
+                    cases.extend(kernels.into_iter().map(case));
+                }
+            }
+        }
+    }
+    if cases.is_empty() {
+        let list = |names: Vec<String>| names.join(", ");
+        return Err(Usage(format!(
+            "nothing to measure: on {} no kernel of {} computes {} in {}",
+            backend.name(),
+            list(cli.kernel.clone()),
+            list(ops.iter().map(Op::to_string).collect()),
+            list(cli.dtype.iter().map(|&dtype| dtype_name(dtype).to_owned()).collect()),
+        ))
+        .into());
+    }
+    Ok(cases)
+}
+
+/// What the command line asks for, else the default suite; each shape once.
+fn shapes(cli: &Cli, on_gpu: bool) -> Vec<Shape> {
+    let suites = match (&cli.suite[..], &cli.shape[..], on_gpu) {
+        ([], [], true) => &[Suite::Cubes][..],
+        ([], [], false) => &[Suite::Quick],
+        (suites, ..) => suites,
+    };
+    let of_suites = suites.iter().flat_map(|suite| suite.shapes());
+    unique(&of_suites.chain(cli.shape.iter().copied()).collect::<Vec<_>>())
+}
+
+fn unique<T: Copy + PartialEq>(items: &[T]) -> Vec<T> {
+    let mut unique = Vec::with_capacity(items.len());
+    for item in items {
+        if !unique.contains(item) {
+            unique.push(*item);
+        }
+    }
+    unique
+}
+
+/// The kernels of a row: those of `names` that apply, or the one that the library would take.
+fn choose(
+    names: &[String],
+    backend: &Backend,
+    op: Op,
+    dtype: Dtype,
+    shape: Shape,
+) -> Result<Vec<Kernel>> {
+    if let (Backend::Cuda(device), [], Op::Dense | Op::Sparse) = (backend, names, op) {
+        let sparse = op == Op::Sparse;
+        let instance = heuristic::select(sparse, dtype, shape.m, shape.n, device.info())?;
+        return Ok(vec![Kernel::Gemm(instance)]);
+    }
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let every = names.is_empty() || has(ALL_KERNELS);
+    let mut chosen = Vec::new();
+    for kernel in backend.kernels() {
+        let named = has(kernel.name());
+        if (kernel.op(), kernel.dtype()) != (op, dtype) || !(every || named) {
+            continue;
+        }
+        match backend.obstacle(kernel) {
+            None => chosen.push(kernel),
+            Some(reason) if named => return Err(Usage(reason).into()),
+            Some(_) => {}
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn rows(line: &str) -> Result<Vec<String>> {
+        let cases = plan(&Cli::try_parse_from(line.split(' '))?, &Backend::Cpu)?;
+        Ok(cases.iter().map(Case::to_string).collect())
+    }
+
+    #[test]
+    fn each_row_is_planned_once() {
+        let line = "bench --shape 1x2x3,4x2x3,1x2x3 --op compress,dense,dense --epilogue bias,bias";
+        let want =
+            ["cpu_compress24_f16 2x3", "cpu_dense_f16 1x2x3 bias", "cpu_dense_f16 4x2x3 bias"];
+        assert_eq!(rows(line).unwrap(), want);
+    }
+
+    #[test]
+    fn the_cpu_measures_quick_dense_and_sparse_by_default() {
+        assert_eq!(rows("bench").unwrap().len(), 2 * Suite::Quick.shapes().len());
+        assert_eq!(rows("bench --suite quick --shape 9x9x9 --op dense").unwrap().len(), 13);
+    }
+
+    #[test]
+    fn kernels_apply_where_they_can() {
+        let line = "bench --shape 1x2x3 --dtype f16,bf16 --kernel cpu_sparse24_bf16";
+        assert_eq!(rows(line).unwrap(), ["cpu_sparse24_bf16 1x2x3 none"]);
+        assert_eq!(rows("bench --shape 1x2x3 --kernel all").unwrap().len(), 2);
+        let error = rows("bench --kernel compress24_f16").unwrap_err();
+        assert!(error.downcast_ref::<Usage>().unwrap().0.contains("compress24_f16"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line.
+
+use crate::kernel::{DTYPES, Kernel, Op};
+use crate::suites::{Shape, Suite};
+use clap::{Parser, ValueEnum};
+use layout::instance::Dtype;
+use sparseflow::epilogue::Fused;
+use std::path::PathBuf;
+
+/// Value of `--kernel` that stands for every kernel that applies.
+pub const ALL_KERNELS: &str = "all";
+
+/// Measures SparseFlow's kernels. Every row is checked against the reference before it is timed.
+///
+/// Exit status: 0 where every row is right, 1 where a row is wrong or the measurement failed, 2 for
+/// bad usage.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+pub struct Cli {
+    /// Shapes by name [default: cubes on a GPU, quick on the CPU]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub suite: Vec<Suite>,
+    /// A shape; may be repeated
+    #[arg(long, value_name = "MxNxK", value_delimiter = ',')]
+    pub shape: Vec<Shape>,
+    /// What to measure [default: dense,sparse, and compress on a GPU]
+    #[arg(long, value_delimiter = ',')]
+    pub op: Vec<Op>,
+    /// Only this kernel, where it applies; may be repeated; `all` stands for every one [default: the
+    /// one that the library picks]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = kernel_name)]
+    pub kernel: Vec<String>,
+    /// Element types: f16, bf16
+    #[arg(long, value_delimiter = ',', default_value = "f16", value_parser = dtype)]
+    pub dtype: Vec<Dtype>,
+    /// What is fused behind the product: none, relu, gelu (erf), gelu-tanh or silu, each also with
+    /// bias: bias, bias-relu, ...
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none")]
+    pub epilogue: Vec<Fused>,
+    /// Where to run
+    #[arg(long, value_enum, default_value_t = BackendName::Auto)]
+    pub backend: BackendName,
+    /// Also measure vendor libraries (not in this version)
+    #[arg(long)]
+    pub peers: bool,
+    /// Timed launches of each row [default: 30 on a GPU; on the CPU 5, fewer where they take over
+    /// half a second]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub repeat: Option<u32>,
+    /// Seed of the random inputs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the rows, the environment and every sample as JSON
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+    /// Write the table as Markdown
+    #[arg(long, value_name = "PATH")]
+    pub markdown: Option<PathBuf>,
+    /// Write x, w (pruned, where it is sparse), bias and y of every row as {row}_{x|w|bias|y}.npy
+    #[arg(long, value_name = "DIR")]
+    pub dump: Option<PathBuf>,
+    /// List suites, epilogues and kernels, and stop
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    /// The GPU if there is one, else the CPU
+    Auto,
+    /// The first NVIDIA GPU
+    Cuda,
+    /// The compiled PTX on the CPU (not in this version)
+    Emulator,
+    /// The CPU reference
+    Cpu,
+}
+
+/// Bad usage found after the command line was parsed.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+impl Cli {
+    /// Refuses what the contract names and this version does not have.
+    pub fn check(&self) -> Result<(), Usage> {
+        if self.peers {
+            return Err(Usage(
+                "--peers: this version does not measure vendor libraries".to_owned(),
+            ));
+        }
+        if self.backend == BackendName::Emulator {
+            let text = "--backend emulator: this version has no emulator; use cuda or cpu";
+            return Err(Usage(text.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn dtype(text: &str) -> Result<Dtype, String> {
+    let found = DTYPES.into_iter().find(|(name, _)| *name == text);
+    let unknown = || format!("`{text}` is no element type; there are f16 and bf16");
+    found.map(|(_, dtype)| dtype).ok_or_else(unknown)
+}
+
+fn kernel_name(text: &str) -> Result<String, String> {
+    let known = text == ALL_KERNELS || Kernel::gpu().chain(Kernel::cpu()).any(|k| k.name() == text);
+    match known {
+        true => Ok(text.to_owned()),
+        false => Err(format!("no kernel is called `{text}`; `bench --list` names them all")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_repeated_or_separated_by_commas() {
+        let cli = parse(
+            "bench --suite quick,cubes --shape 1x2x3 --shape 4x5x6 --op dense,compress \
+                         --dtype bf16,f16 --epilogue bias-relu,none --kernel all --seed 7",
+        )
+        .unwrap();
+        assert_eq!(cli.suite, [Suite::Quick, Suite::Cubes]);
+        assert_eq!(cli.shape.len(), 2);
+        assert_eq!(cli.op, [Op::Dense, Op::Compress]);
+        assert_eq!(cli.dtype, [Dtype::Bf16, Dtype::F16]);
+        assert_eq!(cli.epilogue.len(), 2);
+        assert_eq!((cli.backend, cli.seed, cli.repeat), (BackendName::Auto, 7, None));
+        assert!(cli.check().is_ok());
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let fails = |line: &str, word: &str| {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(word), "{error}");
+        };
+        fails("bench --shape 17x33", "17x33");
+        fails("bench --kernel sm80", "`sm80`");
+        fails("bench --epilogue swish", "`swish`");
+        fails("bench --dtype f32", "f32");
+        fails("bench --repeat 0", "0");
+        fails("bench --suite huge", "huge");
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        assert!(parse("bench --peers").unwrap().check().unwrap_err().0.contains("--peers"));
+        let cli = parse("bench --backend emulator").unwrap();
+        assert!(cli.check().unwrap_err().0.contains("no emulator"));
+    }
+}

@@ -1,0 +1,253 @@
+//! The GPU's rows without a GPU: on a device that computes what the kernels would, and can be broken.
+
+use crate::backend::Backend;
+use crate::cases::plan;
+use crate::cli::Cli;
+use crate::report::Row;
+use crate::run::{Run, Settings};
+use clap::Parser;
+use half::f16;
+use layout::activation::Activation;
+use layout::instance::Family;
+use reference::{Epilogue, MatMut, MatRef, Packed, Weights, gemm};
+use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
+use sparseflow::error::Result;
+use sparseflow::kernels;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+/// What a device does wrong.
+#[derive(Clone, Copy, PartialEq)]
+enum Defect {
+    None,
+    /// The last element of Y is never written.
+    Gemm,
+    /// One kept value is replaced by another.
+    Compress,
+    /// One nibble is not legal.
+    Metadata,
+}
+
+struct FakeDevice {
+    info: DeviceInfo,
+    defect: Defect,
+    memory: Mutex<BTreeMap<u64, Arc<FakeMemory>>>,
+    /// Addresses of the Y of every product.
+    written: Mutex<BTreeSet<u64>>,
+}
+
+struct FakeMemory {
+    address: u64,
+    content: Mutex<Vec<u8>>,
+}
+
+impl Memory for FakeMemory {
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn bytes(&self) -> u64 {
+        self.content.lock().unwrap().len() as u64
+    }
+
+    fn upload(&self, data: &[u8]) -> Result<()> {
+        self.content.lock().unwrap().copy_from_slice(data);
+        Ok(())
+    }
+
+    fn download(&self, data: &mut [u8]) -> Result<()> {
+        data.copy_from_slice(&self.content.lock().unwrap());
+        Ok(())
+    }
+
+    fn fill(&self, byte: u8) -> Result<()> {
+        self.content.lock().unwrap().fill(byte);
+        Ok(())
+    }
+}
+
+fn halves(bytes: &[u8]) -> Vec<f16> {
+    bytes.chunks(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect()
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+impl FakeDevice {
+    fn open(defect: Defect) -> Arc<Self> {
+        let info = DeviceInfo {
+            name: "fake".to_owned(),
+            sm: (9, 0),
+            multiprocessors: 132,
+            l2_bytes: 10_000,
+            shared_bytes: 227 * 1024,
+            memory_bytes: 0,
+            driver: "13.0".to_owned(),
+        };
+        Arc::new(Self { info, defect, memory: Mutex::default(), written: Mutex::default() })
+    }
+
+    fn read(&self, address: u64) -> Vec<u8> {
+        self.memory.lock().unwrap()[&address].content.lock().unwrap().clone()
+    }
+
+    /// Overwrites what is at `address` with `bytes`, but for `left` bytes at its end.
+    fn write(&self, address: u64, bytes: &[u8], left: usize) {
+        let end = bytes.len() - left;
+        let memory = &self.memory.lock().unwrap()[&address];
+        memory.content.lock().unwrap()[..end].copy_from_slice(&bytes[..end]);
+    }
+
+    /// `layout::params::GemmParams`: ten words of 64 bits, eight of 32.
+    fn multiply(&self, sparse: bool, params: &[u8]) {
+        let (wide, narrow) = (addresses(params), words(&params[80..]));
+        let (m, n, k) = (narrow[0] as usize, narrow[1] as usize, narrow[2] as usize);
+        let x = halves(&self.read(wide[0]));
+        let x = MatRef::contiguous(&x, m, k).unwrap();
+        let w = halves(&self.read(wide[1]));
+        let packed = sparse.then(|| {
+            let metadata = words(&self.read(wide[2]));
+            Packed::from_parts(n, k, w.clone(), metadata).unwrap()
+        });
+        let weights = match &packed {
+            Some(packed) => Weights::Sparse(packed),
+            None => Weights::Dense(MatRef::contiguous(&w, n, k).unwrap()),
+        };
+        let bias = (wide[4] != 0).then(|| halves(&self.read(wide[4])));
+        let activation = Activation::ALL.into_iter().find(|&a| a as u32 == narrow[5]).unwrap();
+        let epilogue = Epilogue { bias: bias.as_deref(), activation, ..Default::default() };
+        let mut y = vec![f16::ZERO; m * n];
+        let view = &mut MatMut::contiguous(&mut y, m, n).unwrap();
+        gemm(x, weights, &epilogue, view).unwrap();
+        let left = if self.defect == Defect::Gemm { 2 } else { 0 };
+        let y: Vec<u8> = y.iter().flat_map(|y| y.to_le_bytes()).collect();
+        self.write(wide[5], &y, left);
+        self.written.lock().unwrap().insert(wide[5]);
+    }
+
+    /// `layout::params::CompressParams`: four words of 64 bits, four of 32.
+    fn compress(&self, params: &[u8]) {
+        let (wide, narrow) = (addresses(params), words(&params[32..]));
+        let w = halves(&self.read(wide[0]));
+        let w = MatRef::contiguous(&w, narrow[0] as usize, narrow[1] as usize).unwrap();
+        let (mut values, mut metadata) = Packed::prune_and_pack(w).unwrap().into_parts();
+        match self.defect {
+            Defect::Compress => values[0] = f16::from_f32(7.0),
+            Defect::Metadata => metadata[0] |= 0xF,
+            Defect::None | Defect::Gemm => {}
+        }
+        let values: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let metadata: Vec<u8> = metadata.iter().flat_map(|m| m.to_le_bytes()).collect();
+        self.write(wide[1], &values, 0);
+        self.write(wide[2], &metadata, 0);
+    }
+}
+
+fn addresses(params: &[u8]) -> Vec<u64> {
+    params.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+impl Device for FakeDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        let mut all = self.memory.lock().unwrap();
+        let address = (all.len() as u64 + 1) << 32;
+        let content = Mutex::new(vec![0xA5; bytes as usize]);
+        let memory = Arc::new(FakeMemory { address, content });
+        all.insert(address, Arc::clone(&memory));
+        Ok(memory)
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        match kernels::find(launch.entry) {
+            Ok(kernel) => self.multiply(kernel.family == Family::Sm80Sparse24, launch.params),
+            Err(_) => self.compress(launch.params),
+        }
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn time(&self, items: usize, item: &mut dyn FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
+        (0..items).map(|i| item(i).map(|()| 5000.0)).collect()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The rows of a command line on a device with a defect.
+fn rows(defect: Defect, line: &str) -> (Vec<Row>, Arc<FakeDevice>) {
+    let device = FakeDevice::open(defect);
+    let backend = Backend::Cuda(Arc::clone(&device) as Arc<dyn Device>);
+    let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
+    let settings = Settings { repeat: Some(4), seed: 1, dump: None };
+    let (rows, result) = Run::all(&cases, &backend, &settings);
+    result.unwrap();
+    assert_eq!(rows.len(), cases.len());
+    (rows, device)
+}
+
+fn fault<'a>(rows: &'a [Row], kernel: &str) -> Option<&'a str> {
+    let row = rows.iter().find(|row| row.case.kernel.name().starts_with(kernel)).unwrap();
+    assert_eq!(row.check.passed, row.check.fault.is_none());
+    assert_eq!(row.check.passed, row.times().is_some());
+    row.check.fault.as_deref()
+}
+
+#[test]
+fn every_kernel_is_checked_and_timed_on_rotating_operands() {
+    let line = "bench --shape 17x33x40 --kernel all --epilogue none,bias-gelu";
+    let (rows, device) = rows(Defect::None, line);
+    let of_f16 = kernels::all().filter(|i| i.name.contains("_f16_")).count();
+    assert_eq!(rows.len(), 2 * of_f16 + 1);
+    for row in &rows {
+        assert!(row.check.passed, "{:?}", row.check.fault);
+        assert_eq!(row.times().unwrap().samples, [5000.0; 4]);
+        assert_eq!(row.backend, "cuda");
+    }
+    // 40,000 bytes are wanted, and a set has 5122 (dense) or 5938 (sparse).
+    assert_eq!(device.written.lock().unwrap().len(), 8 + 7);
+}
+
+#[test]
+fn by_default_the_library_picks_one_kernel() {
+    let (rows, _) = rows(Defect::None, "bench --shape 17x33x40,18x33x40");
+    let names: Vec<_> = rows.iter().map(|row| row.case.kernel.name()).collect();
+    let (dense, sparse) = ("sm80_dense_f16_64x64x64", "sm80_sparse24_f16_32x64x64");
+    assert_eq!(names, [dense, sparse, "compress24_f16", dense, sparse]);
+}
+
+#[test]
+fn an_element_that_is_not_written_fails_the_row() {
+    let (rows, _) = rows(Defect::Gemm, "bench --shape 17x33x40");
+    for kernel in ["sm80_dense", "sm80_sparse24"] {
+        let fault = fault(&rows, kernel).unwrap();
+        assert!(fault.starts_with("y[16, 32] is NaN, must be "), "{fault}");
+        assert!(fault.ends_with("1 of 561 elements wrong"), "{fault}");
+    }
+    assert_eq!(fault(&rows, "compress24"), None);
+}
+
+#[test]
+fn a_wrong_packing_fails_every_row_that_uses_it() {
+    for (defect, word) in [(Defect::Compress, "value 0 is 0x4700"), (Defect::Metadata, "nibble")] {
+        let (rows, _) = rows(defect, "bench --shape 17x33x40");
+        assert_eq!(fault(&rows, "sm80_dense"), None);
+        assert!(
+            fault(&rows, "compress24").unwrap().contains(word),
+            "{:?}",
+            fault(&rows, "compress24")
+        );
+        let fault = fault(&rows, "sm80_sparse24").unwrap();
+        assert!(fault.starts_with("W was packed wrongly: ") && fault.contains(word), "{fault}");
+    }
+}

@@ -1,0 +1,112 @@
+//! What a row can be computed with: the kernels of the GPU and those of the CPU.
+
+use clap::ValueEnum;
+use layout::instance::{Dtype, Instance};
+use sparseflow::kernels;
+use std::fmt;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Op {
+    /// X.W^T with a dense W
+    Dense,
+    /// X.W^T with a 2:4 sparse W
+    Sparse,
+    /// Pruning W to 2:4 and packing it
+    Compress,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Dense => "dense",
+            Self::Sparse => "sparse",
+            Self::Compress => "compress",
+        })
+    }
+}
+
+/// Every element type, and its name.
+pub const DTYPES: [(&str, Dtype); 2] = [("f16", Dtype::F16), ("bf16", Dtype::Bf16)];
+
+/// The name of an element type.
+pub const fn dtype_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "f16",
+        Dtype::Bf16 => "bf16",
+    }
+}
+
+/// One kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kernel {
+    /// A GEMM of the GPU.
+    Gemm(&'static Instance),
+    /// The compression of the GPU.
+    Compress(Dtype),
+    /// The crate `reference`.
+    Cpu(Op, Dtype),
+}
+
+impl Kernel {
+    /// Those that run on a GPU.
+    pub fn gpu() -> impl Iterator<Item = Self> {
+        let compress = DTYPES.map(|(_, dtype)| Self::Compress(dtype));
+        kernels::all().map(Self::Gemm).chain(compress)
+    }
+
+    /// Those that run on the CPU.
+    pub fn cpu() -> impl Iterator<Item = Self> {
+        let ops = Op::value_variants().iter();
+        ops.flat_map(|&op| DTYPES.map(|(_, dtype)| Self::Cpu(op, dtype)))
+    }
+
+    /// Its name; on a GPU, its entry in the PTX.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gemm(instance) => instance.name,
+            Self::Compress(dtype) => kernels::compress_entry(dtype),
+            Self::Cpu(Op::Dense, Dtype::F16) => "cpu_dense_f16",
+            Self::Cpu(Op::Dense, Dtype::Bf16) => "cpu_dense_bf16",
+            Self::Cpu(Op::Sparse, Dtype::F16) => "cpu_sparse24_f16",
+            Self::Cpu(Op::Sparse, Dtype::Bf16) => "cpu_sparse24_bf16",
+            Self::Cpu(Op::Compress, Dtype::F16) => "cpu_compress24_f16",
+            Self::Cpu(Op::Compress, Dtype::Bf16) => "cpu_compress24_bf16",
+        }
+    }
+
+    /// What it computes.
+    pub fn op(self) -> Op {
+        match self {
+            Self::Gemm(instance) if instance.family.is_sparse() => Op::Sparse,
+            Self::Gemm(_) => Op::Dense,
+            Self::Compress(_) => Op::Compress,
+            Self::Cpu(op, _) => op,
+        }
+    }
+
+    /// Element type of its operands.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::Gemm(instance) => instance.dtype,
+            Self::Compress(dtype) | Self::Cpu(_, dtype) => dtype,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_say_the_type() {
+        let mut names: Vec<_> = Kernel::gpu().chain(Kernel::cpu()).collect();
+        let kernels = names.len();
+        for kernel in &names {
+            assert!(kernel.name().contains(&format!("_{}", dtype_name(kernel.dtype()))));
+        }
+        names.sort_by_key(|kernel| kernel.name());
+        names.dedup_by_key(|kernel| kernel.name());
+        assert_eq!(names.len(), kernels);
+    }
+}

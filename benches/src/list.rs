@@ -1,0 +1,39 @@
+//! What there is to choose from: `--list`.
+
+use crate::kernel::Kernel;
+use crate::suites::Suite;
+use clap::ValueEnum;
+use sparseflow::epilogue::Fused;
+use std::fmt::Display;
+
+/// Suites, epilogues and kernels.
+pub fn text() -> String {
+    let mut text = "suites\n".to_owned();
+    for suite in Suite::value_variants() {
+        let name = suite.to_possible_value().map(|value| value.get_name().to_owned());
+        text += &format!("  {:8} {}\n", name.unwrap_or_default(), join(suite.shapes()));
+    }
+    text += &format!("\nepilogues\n  {}\n\nkernels\n", join(Fused::all()));
+    for kernel in Kernel::gpu().chain(Kernel::cpu()) {
+        let Kernel::Gemm(instance) = kernel else {
+            text += &format!("  {:30} {}\n", kernel.name(), kernel.op());
+            continue;
+        };
+        text += &format!(
+            "  {:30} {:8} tile {}x{}x{}, {} stages, {} threads, {} KiB of shared memory\n",
+            kernel.name(),
+            kernel.op(),
+            instance.bm,
+            instance.bn,
+            instance.bk,
+            instance.stages,
+            instance.threads(),
+            instance.shared_bytes() / 1024,
+        );
+    }
+    text
+}
+
+fn join(items: impl IntoIterator<Item = impl Display>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}

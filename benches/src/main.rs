@@ -1,0 +1,105 @@
+//! `bench`: SparseFlow's kernels, each row checked against the reference and then timed.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `cli` | the command line |
+//! | `suites` | shapes by name |
+//! | `kernel` | what a row can be computed with |
+//! | `cases` | the rows to be, planned before anything runs |
+//! | `problem` | the operands of a shape, and the judgement of its results |
+//! | `backend`, `gpu`, `cpu` | where rows are computed |
+//! | `run` | the rows, one after the other |
+//! | `check` | whether a row is right |
+//! | `report` | table, Markdown, JSON |
+//! | `environment` | on what, and with what |
+//! | `npy`, `output` | files |
+//! | `list` | `--list` |
+
+mod backend;
+mod cases;
+mod check;
+mod cli;
+mod cpu;
+mod environment;
+mod gpu;
+mod kernel;
+mod list;
+mod npy;
+mod output;
+mod problem;
+mod report;
+mod run;
+mod suites;
+
+use anyhow::{Context, Result};
+use backend::Backend;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Usage};
+use environment::Environment;
+use run::{Run, Settings};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match bench(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => match error.downcast::<Usage>() {
+            // Says it as for any other bad usage, and exits with 2.
+            Ok(usage) => Cli::command().error(ErrorKind::ValueValidation, usage).exit(),
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Does what the command line asks for; whether every row is right.
+fn bench(cli: &Cli) -> Result<bool> {
+    cli.check()?;
+    if cli.list {
+        print(&list::text())?;
+        return Ok(true);
+    }
+    if let Some(directory) = &cli.dump {
+        output::probe_directory(directory)?;
+    }
+    for path in cli.json.iter().chain(&cli.markdown) {
+        output::probe(path)?;
+    }
+
+    let backend = Backend::open(cli.backend)?;
+    let cases = cases::plan(cli, &backend)?;
+    let environment = Environment::now(&backend);
+    let settings = Settings { repeat: cli.repeat, seed: cli.seed, dump: cli.dump.as_deref() };
+    let (rows, result) = Run::all(&cases, &backend, &settings);
+
+    if result.is_ok() || !rows.is_empty() {
+        print(&report::table::text(&rows, &environment))?;
+    }
+    // Files are for whole measurements.
+    result?;
+    if let Some(path) = &cli.json {
+        output::write(path, report::json::json(&rows, &environment)?.as_bytes())?;
+    }
+    if let Some(path) = &cli.markdown {
+        let text = report::table::markdown(&rows, &environment, &command());
+        output::write(path, text.as_bytes())?;
+    }
+    Ok(report::passed(&rows))
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("writing to stdout")
+}
+
+/// The command line, as it would be typed.
+fn command() -> String {
+    let arguments = std::env::args().skip(1).map(|argument| {
+        let plain = !argument.is_empty() && !argument.contains(|c: char| c.is_whitespace());
+        if plain { argument } else { format!("{argument:?}") }
+    });
+    std::iter::once("bench".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,105 @@
+//! The rows that were measured, and the three ways they are shown.
+
+pub mod json;
+pub mod table;
+
+use crate::cases::Case;
+use crate::check::Verdict;
+use crate::kernel::Op;
+use sparseflow::measure::Times;
+
+/// A measured row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was measured.
+    pub case: Case,
+    /// Name of the backend.
+    pub backend: &'static str,
+    /// Whether it is right.
+    pub check: Verdict,
+    times: Option<Times>,
+    bytes: u64,
+}
+
+impl Row {
+    /// A row whose kernel cannot do without moving `bytes`. Times of a wrong result count for nothing.
+    pub fn new(
+        case: Case,
+        backend: &'static str,
+        check: Verdict,
+        times: Option<Times>,
+        bytes: u64,
+    ) -> Self {
+        let times = times.filter(|_| check.passed);
+        Self { case, backend, check, times, bytes }
+    }
+
+    /// Its times, where it is right.
+    pub fn times(&self) -> Option<&Times> {
+        self.times.as_ref()
+    }
+
+    /// 2MNK over the median time, in 10^12 a second, whether or not W is sparse.
+    pub fn tflops(&self) -> Option<f64> {
+        let gemm = self.case.op != Op::Compress;
+        self.times().filter(|_| gemm).map(|times| self.case.shape.flops() / times.median / 1e6)
+    }
+
+    /// What was computed of that: half, where W is sparse.
+    pub fn tflops_executed(&self) -> Option<f64> {
+        let share = if self.case.op == Op::Sparse { 0.5 } else { 1.0 };
+        self.tflops().map(|tflops| tflops * share)
+    }
+
+    /// The bytes that had to be moved over the median time: X and W as stored and Y of a product, the
+    /// W read of a compression. In 10^9 a second.
+    pub fn gb_per_s(&self) -> Option<f64> {
+        self.times().map(|times| self.bytes as f64 / times.median / 1e3)
+    }
+}
+
+/// Whether every row is right.
+pub fn passed(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.check.passed)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::check::Errors;
+    use crate::kernel::Kernel;
+    use layout::instance::Dtype;
+    use sparseflow::epilogue::Fused;
+
+    /// A row that took 4, 5 and 6 microseconds, right or wrong.
+    pub fn row(op: Op, passed: bool) -> Row {
+        let dtype = Dtype::F16;
+        let shape = "1000x2000x3000".parse().unwrap();
+        let kernel = Kernel::Cpu(op, dtype);
+        let case = Case { op, kernel, dtype, fused: Fused::default(), shape };
+        let fault = (!passed).then(|| "y[1, 2] is NaN, must be 3".to_owned());
+        let errors = Some(Errors { max_abs: 0.25, rel_fro: 0.125, tolerance: 0.5 });
+        let check = Verdict { passed, method: "f64", errors, fault };
+        Row::new(case, "cpu", check, Times::new(vec![6.0, 5.0, 4.0]), 10_000)
+    }
+
+    #[test]
+    fn figures_by_hand() {
+        let dense = row(Op::Dense, true);
+        assert_eq!((dense.tflops(), dense.tflops_executed()), (Some(2400.0), Some(2400.0)));
+        assert_eq!(dense.gb_per_s(), Some(2.0));
+        let sparse = row(Op::Sparse, true);
+        assert_eq!((sparse.tflops(), sparse.tflops_executed()), (Some(2400.0), Some(1200.0)));
+        let compress = row(Op::Compress, true);
+        assert_eq!((compress.tflops(), compress.gb_per_s()), (None, Some(2.0)));
+    }
+
+    #[test]
+    fn a_wrong_row_has_no_figures_and_fails_the_report() {
+        let wrong = row(Op::Dense, false);
+        assert_eq!((wrong.times(), wrong.tflops()), (None, None));
+        assert_eq!((wrong.tflops_executed(), wrong.gb_per_s()), (None, None));
+        assert!(!passed(&[row(Op::Dense, true), wrong]));
+        assert!(passed(&[row(Op::Dense, true)]));
+    }
+}

@@ -1,0 +1,161 @@
+//! The rows, one after the other: computed over poison, checked, and only then timed.
+
+use crate::backend::Backend;
+use crate::cases::Case;
+use crate::check::{Verdict, difference, packed_difference};
+use crate::kernel::Op;
+use crate::npy;
+use crate::problem::{Number, Problem};
+use crate::report::Row;
+use anyhow::{Context, Result};
+use half::{bf16, f16};
+use indicatif::{ProgressBar, ProgressStyle};
+use layout::instance::Dtype;
+use reference::{MatRef, check};
+use std::path::Path;
+
+/// How rows are measured.
+pub struct Settings<'a> {
+    /// Timed launches of a row.
+    pub repeat: Option<u32>,
+    /// Seed of the inputs.
+    pub seed: u64,
+    /// Where inputs and outputs are written.
+    pub dump: Option<&'a Path>,
+}
+
+/// A measurement under way.
+pub struct Run<'a> {
+    backend: &'a Backend,
+    settings: &'a Settings<'a>,
+    progress: ProgressBar,
+    rows: Vec<Row>,
+}
+
+impl<'a> Run<'a> {
+    /// Measures `cases`. Rows come back even where one of them ends in an error.
+    pub fn all(
+        cases: &[Case],
+        backend: &'a Backend,
+        settings: &'a Settings<'a>,
+    ) -> (Vec<Row>, Result<()>) {
+        // Draws on stderr, and only where that is a terminal.
+        let progress = ProgressBar::new(cases.len() as u64);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {msg}") {
+            progress.set_style(style);
+        }
+        let mut run = Self { backend, settings, progress, rows: Vec::new() };
+        let same = |a: &Case, b: &Case| (a.dtype, a.shape) == (b.dtype, b.shape);
+        let result = cases.chunk_by(same).try_for_each(|cases| match cases[0].dtype {
+            Dtype::F16 => run.shape::<f16>(cases),
+            Dtype::Bf16 => run.shape::<bf16>(cases),
+        });
+        run.progress.finish_and_clear();
+        (run.rows, result)
+    }
+
+    /// Rows of one type and shape.
+    fn shape<T: Number>(&mut self, cases: &[Case]) -> Result<()> {
+        let problem = Problem::<T>::new(cases[0].shape, self.settings.seed);
+        cases.chunk_by(|a, b| a.op == b.op).try_for_each(|cases| {
+            let context = || format!("measuring {}", cases[0]);
+            match cases[0].op {
+                Op::Dense => self.gemm(&problem, false, cases).with_context(context),
+                Op::Sparse => self.gemm(&problem, true, cases).with_context(context),
+                Op::Compress => self.compress(&problem, cases).with_context(context),
+            }
+        })
+    }
+
+    /// Rows that multiply by the same W. Those with the same epilogue are judged once.
+    fn gemm<T: Number>(
+        &mut self,
+        problem: &Problem<T>,
+        sparse: bool,
+        cases: &[Case],
+    ) -> Result<()> {
+        let (m, n, name) = (problem.shape.m, problem.shape.n, self.backend.name());
+        self.progress.set_message(cases[0].to_string());
+        let mut gemm = self.backend.gemm(problem, sparse, self.settings.repeat)?;
+        let bytes = problem.gemm_bytes(sparse)?;
+        if let Some(fault) = gemm.fault() {
+            let verdict = Verdict::bits(Some(fault.to_owned()));
+            let row = |case: &Case| Row::new(*case, name, verdict.clone(), None, bytes);
+            cases.iter().map(row).for_each(|row| self.push(row));
+            return Ok(());
+        }
+        for cases in cases.chunk_by(|a, b| a.fused == b.fused) {
+            let judged = problem.judge(sparse, cases[0].fused)?;
+            for case in cases {
+                self.progress.set_message(case.to_string());
+                let y = gemm.y(case.kernel, case.fused)?;
+                let verdict = Verdict::from(check(&judged, MatRef::contiguous(&y, m, n)?)?);
+                self.dump_gemm(problem, sparse, case, &y)?;
+                drop(y);
+                let times = match verdict.passed {
+                    true => Some(gemm.time(case.kernel, case.fused)?),
+                    false => None,
+                };
+                self.push(Row::new(*case, name, verdict, times, bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows that prune and pack the same W.
+    fn compress<T: Number>(&mut self, problem: &Problem<T>, cases: &[Case]) -> Result<()> {
+        self.progress.set_message(cases[0].to_string());
+        let mut compress = self.backend.compress(problem, self.settings.repeat)?;
+        for case in cases {
+            let fault = match compress.packed()? {
+                Ok(packed) => {
+                    let (unpacked, pruned) = (packed.unpack(), problem.pruned()?);
+                    self.dump("w", &unpacked, &[problem.shape.n, problem.shape.k])?;
+                    packed_difference(&packed, problem.packed()?)
+                        .or_else(|| difference("element", &unpacked, &pruned, T::bits))
+                }
+                Err(reason) => Some(reason),
+            };
+            let verdict = Verdict::bits(fault);
+            let times = if verdict.passed { Some(compress.time()?) } else { None };
+            let bytes = problem.w_bytes(false)?;
+            self.push(Row::new(*case, self.backend.name(), verdict, times, bytes));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, row: Row) {
+        self.rows.push(row);
+        self.progress.inc(1);
+    }
+
+    fn dump_gemm<T: Number>(
+        &self,
+        problem: &Problem<T>,
+        sparse: bool,
+        case: &Case,
+        y: &[T],
+    ) -> Result<()> {
+        if self.settings.dump.is_none() {
+            return Ok(());
+        }
+        let (m, n, k) = (problem.shape.m, problem.shape.n, problem.shape.k);
+        self.dump("x", problem.x(), &[m, k])?;
+        match sparse {
+            true => self.dump("w", &problem.packed()?.unpack(), &[n, k])?,
+            false => self.dump("w", problem.w(), &[n, k])?,
+        }
+        if case.fused.bias {
+            self.dump("bias", problem.bias(), &[n])?;
+        }
+        self.dump("y", y, &[m, n])
+    }
+
+    /// Writes an operand of the row that is being measured.
+    fn dump<T: Number>(&self, name: &str, data: &[T], shape: &[usize]) -> Result<()> {
+        match self.settings.dump {
+            Some(directory) => npy::dump(directory, self.rows.len(), name, data, shape),
+            None => Ok(()),
+        }
+    }
+}

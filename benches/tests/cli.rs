@@ -1,0 +1,157 @@
+//! The binary as another program sees it: exit status, JSON, files.
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use half::f16;
+use npyz::NpyFile;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Unit roundoff of f16 and of f32.
+const UNIT_ROUNDOFF: (f64, f64) = (1.0 / 2048.0, 1.0 / 16_777_216.0);
+
+fn bench(arguments: &str) -> Assert {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(arguments.split_whitespace()).assert()
+}
+
+fn stdout(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
+fn stderr(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+/// A dumped f16 matrix or vector, widened, and its extents.
+fn load(directory: &Path, name: &str) -> (Vec<f64>, Vec<u64>) {
+    let bytes = fs::read(directory.join(name)).unwrap();
+    let npy = NpyFile::new(&bytes[..]).unwrap();
+    let shape = npy.shape().to_vec();
+    (npy.into_vec::<f16>().unwrap().into_iter().map(f16::to_f64).collect(), shape)
+}
+
+#[test]
+fn a_run_leaves_all_its_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let dump = path("made/by/bench");
+    let assert = bench(&format!(
+        "--backend cpu --shape 17x33x40 --op dense,sparse,compress --epilogue none,bias-relu \
+         --repeat 3 --json {} --markdown {} --dump {}",
+        path("f.json").display(),
+        path("g.md").display(),
+        dump.display(),
+    ))
+    .success();
+    assert!(stdout(&assert).ends_with("5 rows, all right\n"));
+    assert_eq!(stderr(&assert), "");
+
+    let report: Value = serde_json::from_slice(&fs::read(path("f.json")).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let kernels: Vec<&str> = rows.iter().map(|row| row["kernel"].as_str().unwrap()).collect();
+    let (dense, sparse) = ("cpu_dense_f16", "cpu_sparse24_f16");
+    assert_eq!(kernels, [dense, dense, sparse, sparse, "cpu_compress24_f16"]);
+    for row in rows {
+        assert_eq!((&row["check"]["passed"], &row["backend"]), (&true.into(), &"cpu".into()));
+        assert_eq!(row["samples_us"].as_array().unwrap().len(), 3);
+        assert!(row["time_us"]["median"].as_f64().unwrap() > 0.0);
+        assert!(row["gb_per_s"].as_f64().unwrap() > 0.0);
+    }
+    let figure = |row: usize, key: &str| rows[row][key].as_f64().unwrap();
+    assert_eq!(figure(1, "tflops"), figure(1, "tflops_executed"));
+    assert_eq!(figure(2, "tflops"), 2.0 * figure(2, "tflops_executed"));
+    assert_eq!((rows[1]["shape"]["m"].as_u64(), rows[4]["shape"]["m"].as_u64()), (Some(17), None));
+
+    let markdown = fs::read_to_string(path("g.md")).unwrap();
+    assert!(markdown.starts_with("`bench --backend cpu --shape 17x33x40 "));
+    assert_eq!(markdown.lines().filter(|line| line.starts_with('|')).count(), 2 + 5);
+
+    (0..4).for_each(|row| recompute(&dump, row, row % 2 == 1));
+    let (pruned, shape) = load(&dump, "4_w.npy");
+    assert_eq!((shape, &pruned), (vec![33, 40], &load(&dump, "2_w.npy").0));
+    let nonzeros = |w: &[f64]| w.chunks(4).map(|g| g.iter().filter(|&&w| w != 0.0).count()).max();
+    assert_eq!((nonzeros(&pruned), nonzeros(&load(&dump, "0_w.npy").0)), (Some(2), Some(4)));
+    assert!(!dump.join("4_x.npy").exists() && !dump.join("0_bias.npy").exists());
+}
+
+/// Computes Y of a dumped row from the files alone, and compares.
+fn recompute(dump: &Path, row: usize, bias_relu: bool) {
+    let (m, n, k) = (17, 33, 40);
+    let (x, x_shape) = load(dump, &format!("{row}_x.npy"));
+    let (w, w_shape) = load(dump, &format!("{row}_w.npy"));
+    let (y, y_shape) = load(dump, &format!("{row}_y.npy"));
+    assert_eq!([x_shape, w_shape, y_shape], [[m, k], [n, k], [m, n]].map(|s| s.to_vec()));
+    let bias = bias_relu.then(|| load(dump, &format!("{row}_bias.npy")).0);
+    let (m, n, k) = (m as usize, n as usize, k as usize);
+    for (i, &y) in y.iter().enumerate() {
+        let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+        let mut want: f64 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+        let mut sum: f64 = x.iter().zip(w).map(|(x, w)| (x * w).abs()).sum();
+        if let Some(bias) = &bias {
+            want = (want + bias[i % n]).max(0.0);
+            sum += bias[i % n].abs();
+        }
+        // Sixteen roundings are more than any epilogue has.
+        let bound = UNIT_ROUNDOFF.0 * want.abs() + (k + 16) as f64 * UNIT_ROUNDOFF.1 * sum;
+        assert!((y - want).abs() <= bound, "row {row}, element {i} of {}: {y} {want}", m * n);
+    }
+}
+
+#[test]
+fn the_seed_decides_the_inputs() {
+    let directory = tempfile::tempdir().unwrap();
+    let x = |seed: u32, dtype: &str| {
+        let dump = directory.path().display();
+        bench(&format!(
+            "--backend cpu --shape 2x3x4 --op dense --seed {seed} --dtype {dtype} --dump {dump}"
+        ))
+        .success();
+        fs::read(directory.path().join("0_x.npy")).unwrap()
+    };
+    let once = x(5, "f16");
+    assert_eq!(once, x(5, "f16"));
+    assert_ne!(once, x(6, "f16"));
+    let wide = x(5, "bf16");
+    assert_eq!(NpyFile::new(&wide[..]).unwrap().into_vec::<f32>().unwrap().len(), 8);
+}
+
+#[test]
+fn bad_usage_is_named_and_exits_with_2() {
+    let bad = |arguments: &str, word: &str| {
+        let assert = bench(arguments).code(2);
+        assert!(stderr(&assert).contains(word), "{}", stderr(&assert));
+        assert_eq!(stdout(&assert), "");
+    };
+    bad("--shape 17x33", "17x33");
+    bad("--shape 0x1x1", "M is `0`");
+    bad("--suite none-such", "none-such");
+    bad("--kernel sm80_dense", "`sm80_dense`");
+    bad("--epilogue swish", "`swish`");
+    bad("--op transpose", "transpose");
+    bad("--peers", "--peers");
+    bad("--backend emulator", "no emulator");
+    bad("--backend cpu --kernel compress24_f16", "compress24_f16");
+    bad("--frobnicate", "--frobnicate");
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_found_before_anything_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("none/out.json");
+    let assert = bench(&format!("--backend cpu --suite llama --json {}", path.display())).code(1);
+    assert!(stderr(&assert).contains("none/out.json"));
+    assert_eq!(stdout(&assert), "");
+}
+
+#[test]
+fn the_list_has_suites_epilogues_and_kernels() {
+    let list = stdout(&bench("--list").success());
+    for word in ["quick", "cubes", "llama", "4096x4096x11008", "bias-gelu-tanh", "cpu_dense_f16"] {
+        assert!(list.contains(word), "{word}");
+    }
+    for kernel in sparseflow::kernels::all() {
+        assert!(list.contains(kernel.name), "{}", kernel.name);
+    }
+}
