@@ -30,7 +30,7 @@ fn open(path: &Path) -> std::io::Result<Place> {
     Ok(Place::Renamed(builder.tempfile_in(directory)?, path))
 }
 
-/// Finds out whether [`write`] can write `path`, leaving it as it is.
+/// Finds out whether [`write()`] can write `path`, leaving it as it is.
 ///
 /// # Errors
 /// Why not.

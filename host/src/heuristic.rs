@@ -10,7 +10,7 @@ use layout::instance::{Dtype, Family, Instance};
 const FILL: f64 = 0.75;
 
 /// The kernel for `Y[m, n]`: of the tiles that m fills by more than half, the largest that still
-/// occupies [`FILL`] of the device, else the smallest. wmma kernels are for comparison and are only
+/// occupies `FILL` of the device, else the smallest. wmma kernels are for comparison and are only
 /// chosen by name.
 ///
 /// # Errors

@@ -28,7 +28,7 @@
 //! | [`matrix`] | [`Matrix`]: a row-major matrix in device memory |
 //! | [`packed`] | [`PackedWeight`]: a 2:4 W in device memory, and the ways to make one |
 //! | [`epilogue`] | [`Epilogue`], and the names of the fused forms |
-//! | [`gemm`] | [`gemm()`], [`linear`], [`Plan`]: a checked launch, ready to repeat |
+//! | [`mod@gemm`] | [`gemm()`], [`linear`], [`Plan`]: a checked launch, ready to repeat |
 //! | [`kernels`] | the registry: which kernels there are and which a device can run |
 //! | [`heuristic`] | which of them to use for a shape |
 //! | [`measure`] | [`measure::time`]: median, p95 and spread of repeated launches |
