@@ -14,7 +14,7 @@ pack() { strip -o "dist/$2" "$1" && chmod +x "dist/$2"; }
 
 pack target/release/bench bench
 # Crates whose tests/gpu.rs needs a GPU.
-for crate in cust sparseflow; do
+for crate in cust sparseflow device_tests; do
     test=$(cargo test --release --package "$crate" --test gpu --no-run --message-format=json |
         python3 -c '
 import json, sys
@@ -31,7 +31,7 @@ cat >dist/run-tests.sh <<'EOF'
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 for test in ./gpu-tests-*; do
-    "$test" --ignored "$@"
+    "$test" --include-ignored "$@"
 done
 EOF
 chmod +x dist/run-tests.sh

@@ -2,6 +2,7 @@
 
 use crate::cli::BackendName;
 use crate::cpu;
+use crate::emulator::{self, Emulation};
 use crate::gpu;
 use crate::kernel::Kernel;
 use crate::problem::{Number, Problem};
@@ -9,13 +10,15 @@ use anyhow::{Context, Result};
 use reference::Packed;
 use sparseflow::epilogue::Fused;
 use sparseflow::measure::Times;
-use sparseflow::{CudaDevice, Device, kernels};
+use sparseflow::{CudaDevice, Device, EmulatedDevice, kernels};
 use std::sync::Arc;
 
 /// Where rows are computed.
 pub enum Backend {
     /// A GPU.
     Cuda(Arc<dyn Device>),
+    /// The PTX that a GPU would run, on the CPU.
+    Emulator(Arc<dyn Device>),
     /// The crate `reference`.
     Cpu,
 }
@@ -42,13 +45,16 @@ pub trait Compress<T> {
 }
 
 impl Backend {
-    /// The backend that was asked for. `auto` says on stderr when there is no GPU.
+    /// The backend that was asked for. `auto` says on stderr when there is no GPU. `seed` decides in
+    /// which order an emulator's warps run.
     ///
     /// # Errors
     /// No GPU where one was asked for, or one that fails.
-    pub fn open(name: BackendName) -> Result<Self> {
-        if name == BackendName::Cpu {
-            return Ok(Self::Cpu);
+    pub fn open(name: BackendName, seed: u64) -> Result<Self> {
+        match name {
+            BackendName::Cpu => return Ok(Self::Cpu),
+            BackendName::Emulator => return Ok(Self::Emulator(EmulatedDevice::open(seed))),
+            BackendName::Auto | BackendName::Cuda => {}
         }
         match CudaDevice::open(0) {
             Ok(device) => Ok(Self::Cuda(device)),
@@ -64,32 +70,59 @@ impl Backend {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cuda(_) => "cuda",
+            Self::Emulator(_) => emulator::BACKEND,
             Self::Cpu => "cpu",
         }
     }
 
-    /// The GPU.
-    pub fn device(&self) -> Option<&Arc<dyn Device>> {
+    /// The GPU, where there is one.
+    pub fn gpu(&self) -> Option<&Arc<dyn Device>> {
         match self {
             Self::Cuda(device) => Some(device),
+            Self::Emulator(_) | Self::Cpu => None,
+        }
+    }
+
+    /// The device that runs PTX: a GPU, or what takes its place.
+    pub fn device(&self) -> Option<&Arc<dyn Device>> {
+        match self {
+            Self::Cuda(device) | Self::Emulator(device) => Some(device),
             Self::Cpu => None,
+        }
+    }
+
+    /// Whether its times mean anything.
+    pub fn is_timed(&self) -> bool {
+        !matches!(self, Self::Emulator(_))
+    }
+
+    /// Does `run`, which launches `kernel` once; on the emulator, with what that launch did.
+    ///
+    /// # Errors
+    /// Those of `run`.
+    pub fn counted<R>(
+        &self,
+        kernel: Kernel,
+        run: impl FnOnce() -> Result<R>,
+    ) -> Result<(R, Option<Emulation>)> {
+        match self {
+            Self::Emulator(device) => emulator::counted(&**device, kernel.name(), run),
+            Self::Cuda(_) | Self::Cpu => Ok((run()?, None)),
         }
     }
 
     /// The kernels made for it.
     pub fn kernels(&self) -> Vec<Kernel> {
         match self {
-            Self::Cuda(_) => Kernel::gpu().collect(),
+            Self::Cuda(_) | Self::Emulator(_) => Kernel::gpu().collect(),
             Self::Cpu => Kernel::cpu().collect(),
         }
     }
 
     /// Why it cannot run one of them, or `None` where it can.
     pub fn obstacle(&self, kernel: Kernel) -> Option<String> {
-        match (self, kernel) {
-            (Self::Cuda(device), Kernel::Gemm(instance)) => {
-                kernels::obstacle(instance, device.info())
-            }
+        match (self.device(), kernel) {
+            (Some(device), Kernel::Gemm(instance)) => kernels::obstacle(instance, device.info()),
             _ => None,
         }
     }
@@ -105,7 +138,9 @@ impl Backend {
         repeat: Option<u32>,
     ) -> Result<Box<dyn Gemm<T> + 'a>> {
         Ok(match self {
-            Self::Cuda(device) => Box::new(gpu::GpuGemm::new(device, problem, sparse, repeat)?),
+            Self::Cuda(device) | Self::Emulator(device) => {
+                Box::new(gpu::GpuGemm::new(device, problem, sparse, repeat)?)
+            }
             Self::Cpu => Box::new(cpu::CpuGemm { problem, sparse, repeat }),
         })
     }
@@ -120,7 +155,9 @@ impl Backend {
         repeat: Option<u32>,
     ) -> Result<Box<dyn Compress<T> + 'a>> {
         Ok(match self {
-            Self::Cuda(device) => Box::new(gpu::GpuCompress::new(device, problem, repeat)?),
+            Self::Cuda(device) | Self::Emulator(device) => {
+                Box::new(gpu::GpuCompress::new(device, problem, repeat)?)
+            }
             Self::Cpu => Box::new(cpu::CpuCompress { problem, repeat }),
         })
     }

@@ -45,16 +45,15 @@ impl fmt::Display for Case {
 /// # Errors
 /// [`Usage`] where a kernel that was asked for cannot run here, or no row is left.
 pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
-    let on_gpu = matches!(backend, Backend::Cuda(_));
-    let ops = match (&cli.op[..], on_gpu) {
-        ([], true) => &[Op::Dense, Op::Sparse, Op::Compress][..],
-        ([], false) => &[Op::Dense, Op::Sparse],
+    let ops = match (&cli.op[..], backend) {
+        ([], Backend::Cuda(_) | Backend::Emulator(_)) => &[Op::Dense, Op::Sparse, Op::Compress][..],
+        ([], Backend::Cpu) => &[Op::Dense, Op::Sparse],
         (ops, _) => ops,
     };
     let mut cases = Vec::new();
     for &dtype in &unique(&cli.dtype) {
         let mut compressed = Vec::new();
-        for shape in shapes(cli, on_gpu) {
+        for shape in shapes(cli, backend) {
             for &op in &unique(ops) {
                 let fused = match op {
                     Op::Compress if compressed.contains(&(shape.n, shape.k)) => continue,
@@ -87,10 +86,10 @@ pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
 }
 
 /// What the command line asks for, else the default suite; each shape once.
-fn shapes(cli: &Cli, on_gpu: bool) -> Vec<Shape> {
-    let suites = match (&cli.suite[..], &cli.shape[..], on_gpu) {
-        ([], [], true) => &[Suite::Cubes][..],
-        ([], [], false) => &[Suite::Quick],
+fn shapes(cli: &Cli, backend: &Backend) -> Vec<Shape> {
+    let suites = match (&cli.suite[..], &cli.shape[..], backend) {
+        ([], [], Backend::Cuda(_)) => &[Suite::Cubes][..],
+        ([], [], Backend::Emulator(_) | Backend::Cpu) => &[Suite::Quick],
         (suites, ..) => suites,
     };
     let of_suites = suites.iter().flat_map(|suite| suite.shapes());
@@ -115,7 +114,7 @@ fn choose(
     dtype: Dtype,
     shape: Shape,
 ) -> Result<Vec<Kernel>> {
-    if let (Backend::Cuda(device), [], Op::Dense | Op::Sparse) = (backend, names, op) {
+    if let (Some(device), [], Op::Dense | Op::Sparse) = (backend.device(), names, op) {
         let sparse = op == Op::Sparse;
         let instance = heuristic::select(sparse, dtype, shape.m, shape.n, device.info())?;
         return Ok(vec![Kernel::Gemm(instance)]);
@@ -141,10 +140,15 @@ fn choose(
 mod tests {
     use super::*;
     use clap::Parser;
+    use sparseflow::EmulatedDevice;
+
+    fn rows_on(backend: &Backend, line: &str) -> Result<Vec<String>> {
+        let cases = plan(&Cli::try_parse_from(line.split(' '))?, backend)?;
+        Ok(cases.iter().map(Case::to_string).collect())
+    }
 
     fn rows(line: &str) -> Result<Vec<String>> {
-        let cases = plan(&Cli::try_parse_from(line.split(' '))?, &Backend::Cpu)?;
-        Ok(cases.iter().map(Case::to_string).collect())
+        rows_on(&Backend::Cpu, line)
     }
 
     #[test]
@@ -159,6 +163,19 @@ mod tests {
     fn the_cpu_measures_quick_dense_and_sparse_by_default() {
         assert_eq!(rows("bench").unwrap().len(), 2 * Suite::Quick.shapes().len());
         assert_eq!(rows("bench --suite quick --shape 9x9x9 --op dense").unwrap().len(), 13);
+    }
+
+    #[test]
+    fn the_emulator_has_the_kernels_of_a_gpu_and_is_spared_large_shapes() {
+        let emulator = Backend::Emulator(EmulatedDevice::open(1));
+        let default = rows_on(&emulator, "bench").unwrap();
+        assert_eq!(
+            default,
+            rows_on(&emulator, "bench --suite quick --op dense,sparse,compress").unwrap()
+        );
+        assert!(default.contains(&"compress24_f16 33x40".to_owned()), "{default:?}");
+        let all = rows_on(&emulator, "bench --shape 1x2x3 --dtype f16,bf16 --kernel all").unwrap();
+        assert_eq!(all.len(), Kernel::gpu().count());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whether a row is right.
 
+use crate::emulator;
 use reference::{Check, Element, Mismatch, Packed};
 
 /// The outcome of a row's check.
@@ -8,7 +9,8 @@ pub struct Verdict {
     /// Whether everything is right.
     pub passed: bool,
     /// How it was found out: `f64`, every element against the reference in f64 with the derived
-    /// bound; `bits`, bit for bit.
+    /// bound; `bits`, bit for bit; `emulator`, a kernel broke a rule that the emulator watches over,
+    /// and there is no result.
     pub method: &'static str,
     /// Of an `f64` check, its figures.
     pub errors: Option<Errors>,
@@ -31,6 +33,11 @@ impl Verdict {
     /// Of a comparison bit for bit, that found `difference`.
     pub fn bits(difference: Option<String>) -> Self {
         Self { passed: difference.is_none(), method: "bits", errors: None, fault: difference }
+    }
+
+    /// Of a launch that the emulator rejected.
+    pub fn rejected(fault: String) -> Self {
+        Self { passed: false, method: emulator::BACKEND, errors: None, fault: Some(fault) }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Environment {
 impl Environment {
     /// The environment of a measurement on `backend` that starts now.
     pub fn now(backend: &Backend) -> Self {
-        let info = backend.device().map(|device| device.info());
+        let info = backend.gpu().map(|device| device.info());
         Self {
             gpu: info.map(|info| info.name.clone()),
             sm: info.map(|info| format!("sm_{}{}", info.sm.0, info.sm.1)),

@@ -1,5 +1,5 @@
-//! Rows on a GPU. Operands lie there several times over, and launches rotate among them, so that none
-//! finds in L2 what the one before it has read.
+//! Rows on a GPU, or on the emulator in its place. Where launches are timed, operands lie there several
+//! times over, and launches rotate among them, so that none finds in L2 what the one before it has read.
 
 use crate::backend::{Compress, Gemm};
 use crate::check::packed_difference;
@@ -10,13 +10,21 @@ use layout::instance::Instance;
 use reference::Packed;
 use sparseflow::epilogue::Fused;
 use sparseflow::measure::{self, Repeats, Times, rotation};
-use sparseflow::{Device, Epilogue, Error, Matrix, PackedWeight, Plan, Weight};
+use sparseflow::{Device, EmulatedDevice, Epilogue, Error, Matrix, PackedWeight, Plan, Weight};
 use std::sync::Arc;
 
 /// Time on the device that brings the clock up again after the pause of a check, in microseconds.
 const WARM_UP_US: f64 = 20_000.0;
 /// Most launches that are queued for that.
 const MOST_WARM_UPS: f64 = 1000.0;
+
+/// Sets of operands to rotate among, of which a launch reads `bytes`; one where nothing is timed.
+fn sets(device: &dyn Device, bytes: u64) -> usize {
+    match device.as_any().is::<EmulatedDevice>() {
+        true => 1,
+        false => rotation(bytes, device.info().l2_bytes),
+    }
+}
 
 /// The operands of one launch.
 struct Set<T> {
@@ -80,7 +88,7 @@ impl<T: Number> GpuGemm<T> {
             },
             _ => None,
         };
-        let sets = rotation(problem.gemm_bytes(sparse)?, device.info().l2_bytes);
+        let sets = sets(&**device, problem.gemm_bytes(sparse)?);
         Ok(Self {
             device: Arc::clone(device),
             first,
@@ -147,7 +155,7 @@ impl<T: Number> GpuCompress<T> {
         problem: &Problem<T>,
         repeat: Option<u32>,
     ) -> Result<Self> {
-        let sets = rotation(problem.w_bytes(false)?, device.info().l2_bytes);
+        let sets = sets(&**device, problem.w_bytes(false)?);
         let set = |_| {
             let w = Matrix::from_slice(device, problem.w(), problem.shape.n, problem.shape.k)?;
             let packed = PackedWeight::prune_and_pack(&w)?;

@@ -1,19 +1,28 @@
 //! What there is to choose from: `--list`.
 
+use crate::cli::BackendName;
 use crate::kernel::Kernel;
 use crate::suites::Suite;
 use clap::ValueEnum;
 use sparseflow::epilogue::Fused;
 use std::fmt::Display;
 
-/// Suites, epilogues and kernels.
+/// Backends, suites, epilogues and kernels.
 pub fn text() -> String {
-    let mut text = "suites\n".to_owned();
+    let mut text = "backends\n".to_owned();
+    for value in BackendName::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
+        let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+        text += &format!("  {:8} {help}\n", value.get_name());
+    }
+    text += "\nsuites\n";
     for suite in Suite::value_variants() {
         let name = suite.to_possible_value().map(|value| value.get_name().to_owned());
         text += &format!("  {:8} {}\n", name.unwrap_or_default(), join(suite.shapes()));
     }
-    text += &format!("\nepilogues\n  {}\n\nkernels\n", join(Fused::all()));
+    text += &format!(
+        "\nepilogues\n  {}\n\nkernels (of GPU and emulator, but for cpu_*)\n",
+        join(Fused::all())
+    );
     for kernel in Kernel::gpu().chain(Kernel::cpu()) {
         let Kernel::Gemm(instance) = kernel else {
             text += &format!("  {:30} {}\n", kernel.name(), kernel.op());

@@ -1,4 +1,5 @@
-//! `bench`: SparseFlow's kernels, each row checked against the reference and then timed.
+//! `bench`: SparseFlow's kernels, each row checked against the reference and then timed, or counted on the
+//! emulator.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -8,6 +9,7 @@
 //! | `cases` | the rows to be, planned before anything runs |
 //! | `problem` | the operands of a shape, and the judgement of its results |
 //! | `backend`, `gpu`, `cpu` | where rows are computed |
+//! | `emulator` | what only the emulator tells: counters and findings |
 //! | `run` | the rows, one after the other |
 //! | `check` | whether a row is right |
 //! | `report` | table, Markdown, JSON |
@@ -20,6 +22,7 @@ mod cases;
 mod check;
 mod cli;
 mod cpu;
+mod emulator;
 mod environment;
 mod gpu;
 mod kernel;
@@ -70,10 +73,15 @@ fn bench(cli: &Cli) -> Result<bool> {
         output::probe(path)?;
     }
 
-    let backend = Backend::open(cli.backend)?;
+    let backend = Backend::open(cli.backend, cli.seed)?;
     let cases = cases::plan(cli, &backend)?;
     let environment = Environment::now(&backend);
-    let settings = Settings { repeat: cli.repeat, seed: cli.seed, dump: cli.dump.as_deref() };
+    let settings = Settings {
+        repeat: cli.repeat,
+        seed: cli.seed,
+        fill: cli.inputs.into(),
+        dump: cli.dump.as_deref(),
+    };
     let (rows, result) = Run::all(&cases, &backend, &settings);
 
     if result.is_ok() || !rows.is_empty() {

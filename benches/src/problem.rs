@@ -17,6 +17,7 @@ pub struct Problem<T> {
     /// The extents.
     pub shape: Shape,
     seed: u64,
+    fill: Fill,
     x: OnceCell<Vec<T>>,
     w: OnceCell<Vec<T>>,
     bias: OnceCell<Vec<T>>,
@@ -24,11 +25,12 @@ pub struct Problem<T> {
 }
 
 impl<T: Number> Problem<T> {
-    /// The operands of `shape` that belong to `seed`, uniform in [-1, 1).
-    pub fn new(shape: Shape, seed: u64) -> Self {
+    /// The operands of `shape` that belong to `seed`, drawn as `fill` says.
+    pub fn new(shape: Shape, seed: u64, fill: Fill) -> Self {
         Self {
             shape,
             seed,
+            fill,
             x: OnceCell::new(),
             w: OnceCell::new(),
             bias: OnceCell::new(),
@@ -39,7 +41,7 @@ impl<T: Number> Problem<T> {
     /// Operand number `operand`, with random numbers of its own.
     fn random(&self, operand: u64, rows: usize, cols: usize) -> Vec<T> {
         let seed = self.seed.wrapping_mul(3).wrapping_add(operand);
-        matrix(Fill::Uniform, seed, rows, cols)
+        matrix(self.fill, seed, rows, cols)
     }
 
     /// X, `[M, K]`.

@@ -1,8 +1,10 @@
-//! The rows, one after the other: computed over poison, checked, and only then timed.
+//! The rows, one after the other: computed over poison, checked, and only then timed. On the emulator
+//! the checked run is counted, and nothing is timed.
 
 use crate::backend::Backend;
 use crate::cases::Case;
 use crate::check::{Verdict, difference, packed_difference};
+use crate::emulator::caught;
 use crate::kernel::Op;
 use crate::npy;
 use crate::problem::{Number, Problem};
@@ -11,6 +13,7 @@ use anyhow::{Context, Result};
 use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
 use layout::instance::Dtype;
+use reference::random::Fill;
 use reference::{MatRef, check};
 use std::path::Path;
 
@@ -20,6 +23,8 @@ pub struct Settings<'a> {
     pub repeat: Option<u32>,
     /// Seed of the inputs.
     pub seed: u64,
+    /// How the random inputs are drawn.
+    pub fill: Fill,
     /// Where inputs and outputs are written.
     pub dump: Option<&'a Path>,
 }
@@ -56,7 +61,7 @@ impl<'a> Run<'a> {
 
     /// Rows of one type and shape.
     fn shape<T: Number>(&mut self, cases: &[Case]) -> Result<()> {
-        let problem = Problem::<T>::new(cases[0].shape, self.settings.seed);
+        let problem = Problem::<T>::new(cases[0].shape, self.settings.seed, self.settings.fill);
         cases.chunk_by(|a, b| a.op == b.op).try_for_each(|cases| {
             let context = || format!("measuring {}", cases[0]);
             match cases[0].op {
@@ -76,27 +81,38 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let (m, n, name) = (problem.shape.m, problem.shape.n, self.backend.name());
         self.progress.set_message(cases[0].to_string());
-        let mut gemm = self.backend.gemm(problem, sparse, self.settings.repeat)?;
         let bytes = problem.gemm_bytes(sparse)?;
+        let mut gemm = match caught(self.backend.gemm(problem, sparse, self.settings.repeat))? {
+            Ok(gemm) => gemm,
+            Err(fault) => {
+                self.reject(cases, &Verdict::rejected(fault), bytes);
+                return Ok(());
+            }
+        };
         if let Some(fault) = gemm.fault() {
-            let verdict = Verdict::bits(Some(fault.to_owned()));
-            let row = |case: &Case| Row::new(*case, name, verdict.clone(), None, bytes);
-            cases.iter().map(row).for_each(|row| self.push(row));
+            self.reject(cases, &Verdict::bits(Some(fault.to_owned())), bytes);
             return Ok(());
         }
         for cases in cases.chunk_by(|a, b| a.fused == b.fused) {
             let judged = problem.judge(sparse, cases[0].fused)?;
             for case in cases {
                 self.progress.set_message(case.to_string());
-                let y = gemm.y(case.kernel, case.fused)?;
+                let run = || gemm.y(case.kernel, case.fused);
+                let (y, emulation) = match caught(self.backend.counted(case.kernel, run))? {
+                    Ok(result) => result,
+                    Err(fault) => {
+                        self.reject(&[*case], &Verdict::rejected(fault), bytes);
+                        continue;
+                    }
+                };
                 let verdict = Verdict::from(check(&judged, MatRef::contiguous(&y, m, n)?)?);
                 self.dump_gemm(problem, sparse, case, &y)?;
                 drop(y);
-                let times = match verdict.passed {
+                let times = match verdict.passed && self.backend.is_timed() {
                     true => Some(gemm.time(case.kernel, case.fused)?),
                     false => None,
                 };
-                self.push(Row::new(*case, name, verdict, times, bytes));
+                self.push(Row::new(*case, name, verdict, times, bytes).counted(emulation));
             }
         }
         Ok(())
@@ -105,9 +121,24 @@ impl<'a> Run<'a> {
     /// Rows that prune and pack the same W.
     fn compress<T: Number>(&mut self, problem: &Problem<T>, cases: &[Case]) -> Result<()> {
         self.progress.set_message(cases[0].to_string());
-        let mut compress = self.backend.compress(problem, self.settings.repeat)?;
+        let bytes = problem.w_bytes(false)?;
+        let mut compress = match caught(self.backend.compress(problem, self.settings.repeat))? {
+            Ok(compress) => compress,
+            Err(fault) => {
+                self.reject(cases, &Verdict::rejected(fault), bytes);
+                return Ok(());
+            }
+        };
         for case in cases {
-            let fault = match compress.packed()? {
+            let run = || compress.packed();
+            let (packed, emulation) = match caught(self.backend.counted(case.kernel, run))? {
+                Ok(result) => result,
+                Err(fault) => {
+                    self.reject(&[*case], &Verdict::rejected(fault), bytes);
+                    continue;
+                }
+            };
+            let fault = match packed {
                 Ok(packed) => {
                     let (unpacked, pruned) = (packed.unpack(), problem.pruned()?);
                     self.dump("w", &unpacked, &[problem.shape.n, problem.shape.k])?;
@@ -117,11 +148,19 @@ impl<'a> Run<'a> {
                 Err(reason) => Some(reason),
             };
             let verdict = Verdict::bits(fault);
-            let times = if verdict.passed { Some(compress.time()?) } else { None };
-            let bytes = problem.w_bytes(false)?;
-            self.push(Row::new(*case, self.backend.name(), verdict, times, bytes));
+            let timed = verdict.passed && self.backend.is_timed();
+            let times = if timed { Some(compress.time()?) } else { None };
+            let row = Row::new(*case, self.backend.name(), verdict, times, bytes);
+            self.push(row.counted(emulation));
         }
         Ok(())
+    }
+
+    /// Rows that come to no result.
+    fn reject(&mut self, cases: &[Case], verdict: &Verdict, bytes: u64) {
+        for case in cases {
+            self.push(Row::new(*case, self.backend.name(), verdict.clone(), None, bytes));
+        }
     }
 
     fn push(&mut self, row: Row) {

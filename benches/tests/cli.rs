@@ -76,6 +76,63 @@ fn a_run_leaves_all_its_files() {
     assert!(!dump.join("4_x.npy").exists() && !dump.join("0_bias.npy").exists());
 }
 
+#[test]
+fn the_emulator_counts_what_the_kernels_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let kernels = "sm80_dense_f16_64x64x64,sm80_sparse24_f16_32x64x64,compress24_f16";
+    let run = |seed: u32| {
+        let assert = bench(&format!(
+            "--backend emulator --shape 64x64x64 --kernel {kernels} --seed {seed} --json {} --dump {}",
+            path("f.json").display(),
+            path("dump").display(),
+        ))
+        .success();
+        let report: Value = serde_json::from_slice(&fs::read(path("f.json")).unwrap()).unwrap();
+        (stdout(&assert), report)
+    };
+    let (text, report) = run(1);
+    assert!(text.ends_with("3 rows, all right\n") && text.contains("bank conflicts"), "{text}");
+    assert_eq!(
+        (&report["schema_version"], &report["environment"]["gpu"]),
+        (&1.into(), &Value::Null)
+    );
+    let rows = report["rows"].as_array().unwrap();
+    for row in rows {
+        assert_eq!((&row["check"]["passed"], &row["backend"]), (&true.into(), &"emulator".into()));
+        for key in ["time_us", "tflops", "tflops_executed", "gb_per_s"] {
+            assert_eq!(row[key], Value::Null, "{key}");
+        }
+        assert_eq!(row["samples_us"], Value::Array(vec![]));
+        assert!(row["emulator"]["seconds"].as_f64().unwrap() > 0.0);
+    }
+
+    let counter = |row: usize, key: &str| rows[row]["emulator"][key].as_u64().unwrap();
+    // Dense: one block of 4 warps; each has 2 x 4 tiles of m16n8 and 4 steps of k16. Sparse: two blocks
+    // of 4 warps; each has 1 tile of 16 features by 4 of 8 tokens, and 2 steps of k32.
+    assert_eq!([0, 1, 2].map(|row| counter(row, "mma")), [4 * 2 * 4 * 4, 2 * 4 * 4 * 2, 0]);
+    assert_eq!(rows[0]["emulator"]["families"]["mma"], 128);
+    assert_eq!(rows[1]["emulator"]["families"]["mma.sp"], 64);
+    // X and W are read once, Y is written once. W is packed from 2 bytes an element to 1.125.
+    assert_eq!(counter(0, "global_read_bytes"), 2 * 64 * 64 * 2);
+    assert_eq!(counter(0, "global_written_bytes"), 64 * 64 * 2);
+    assert_eq!(counter(2, "global_read_bytes"), 64 * 64 * 2);
+    assert_eq!(counter(2, "global_written_bytes"), 64 * 64 + 64 * 64 / 8);
+    // The kernels of a GEMM never split a warp where tiles are whole.
+    assert_eq!([0, 1].map(|row| counter(row, "divergent_branches")), [0, 0]);
+
+    // Another order of warps, with the same inputs' counts.
+    let (_, other) = run(2);
+    let other = &other["rows"][0]["emulator"];
+    for key in ["mma", "warp_instructions", "bank_conflicts", "barriers", "families"] {
+        assert_eq!(other[key], rows[0]["emulator"][key], "{key}");
+    }
+    for name in ["0_x", "0_w", "0_y", "1_x", "1_w", "1_y", "2_w"] {
+        let (matrix, extents) = load(&path("dump"), &format!("{name}.npy"));
+        assert_eq!((matrix.len(), extents), (64 * 64, vec![64, 64]), "{name}");
+    }
+}
+
 /// Computes Y of a dumped row from the files alone, and compares.
 fn recompute(dump: &Path, row: usize, bias_relu: bool) {
     let (m, n, k) = (17, 33, 40);
@@ -131,7 +188,8 @@ fn bad_usage_is_named_and_exits_with_2() {
     bad("--epilogue swish", "`swish`");
     bad("--op transpose", "transpose");
     bad("--peers", "--peers");
-    bad("--backend emulator", "no emulator");
+    bad("--backend emulator --repeat 3", "--repeat");
+    bad("--backend emulator --kernel cpu_dense_f16", "cpu_dense_f16");
     bad("--backend cpu --kernel compress24_f16", "compress24_f16");
     bad("--frobnicate", "--frobnicate");
 }
@@ -148,7 +206,16 @@ fn a_path_that_cannot_be_written_is_found_before_anything_runs() {
 #[test]
 fn the_list_has_suites_epilogues_and_kernels() {
     let list = stdout(&bench("--list").success());
-    for word in ["quick", "cubes", "llama", "4096x4096x11008", "bias-gelu-tanh", "cpu_dense_f16"] {
+    let words = [
+        "quick",
+        "cubes",
+        "llama",
+        "4096x4096x11008",
+        "bias-gelu-tanh",
+        "cpu_dense_f16",
+        "emulator",
+    ];
+    for word in words {
         assert!(list.contains(word), "{word}");
     }
     for kernel in sparseflow::kernels::all() {

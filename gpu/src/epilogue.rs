@@ -51,45 +51,60 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
     #[inline(always)]
     pub unsafe fn store<T: Convert>(&self, p: &GemmParams, token0: u32, feature0: u32) {
         warp::sync_warp();
-        let per_row = FEATURES / WIDTH;
+        // A lane keeps its features and goes down the rows, so that bias is read once.
+        let per_row = const {
+            assert!(FEATURES % WIDTH == 0 && 32 % (FEATURES / WIDTH) == 0);
+            FEATURES / WIDTH
+        };
         let lane = thread::lane();
+        let (first, column) = (lane / per_row, lane % per_row * WIDTH);
+        let feature = feature0 + column;
+        if feature >= p.n {
+            return;
+        }
+        let valid = (p.n - feature).min(WIDTH);
+        let whole = valid == WIDTH && p.aligned & ALIGNED_EPILOGUE != 0;
+        let mut bias = [0.0; 8];
+        if p.bias != 0 {
+            // SAFETY: `valid` elements of bias start here, 16-byte aligned where `whole`.
+            bias = unsafe { load::<T>(p.bias + feature as u64 * 2, valid, whole) };
+        }
         for pass in 0..thread::opaque(TOKENS * per_row / 32) {
-            let item = pass * 32 + lane;
-            let (row, column) = (item / per_row, item % per_row * WIDTH);
-            let (token, feature) = (token0 + row, feature0 + column);
-            if token < p.m && feature < p.n {
+            let row = pass * (32 / per_row) + first;
+            if token0 + row < p.m {
                 let address = self.at(row, column);
                 // SAFETY: the address is that of 8 staged elements, 16-byte aligned since pitch and
-                // column are multiples of 4; token and feature lie inside Y.
+                // column are multiples of 4; `valid` elements from token and feature lie inside Y.
                 unsafe {
                     let low = shared::load_f32x4(address);
                     let high = shared::load_f32x4(address + 16);
-                    finish::<T>(p, token, feature, low, high);
+                    let acc = from_fn(|i| if i < 4 { low[i % 4] } else { high[i % 4] });
+                    finish::<T>(p, token0 + row, feature, acc, &bias, valid, whole);
                 }
             }
         }
     }
 }
 
-/// Finishes the accumulators of Y[token, feature..feature + 8] and stores those inside Y.
+/// Finishes the accumulators of Y[token, feature..feature + 8] and stores the first `valid`.
 ///
 /// # Safety
-/// `token < m`, `feature < n`, `feature` is a multiple of 8, and `p` describes valid operands.
+/// `valid` elements from there on lie inside Y and C; `whole` says that they are 8 and that all
+/// addresses are multiples of 16; `p` describes valid operands.
 #[inline(always)]
 unsafe fn finish<T: Convert>(
     p: &GemmParams,
     token: u32,
     feature: u32,
-    low: [f32; 4],
-    high: [f32; 4],
+    acc: [f32; 8],
+    bias: &[f32; 8],
+    valid: u32,
+    whole: bool,
 ) {
-    let valid = (p.n - feature).min(WIDTH);
-    let whole = valid == WIDTH && p.aligned & ALIGNED_EPILOGUE != 0;
     let f32_out = p.output == Output::F32 as u32;
     let size = if f32_out { 4 } else { 2 };
-    let mut z: [f32; 8] = from_fn(|i| p.alpha * if i < 4 { low[i % 4] } else { high[i % 4] });
-    // SAFETY (each access below): `valid` elements from here lie inside C, bias and Y, and `whole`
-    // says that they are 8 and their addresses multiples of 16.
+    let mut z: [f32; 8] = from_fn(|i| p.alpha * acc[i]);
+    // SAFETY (each access below): as the caller vouches.
     unsafe {
         if p.c != 0 {
             let address = p.c + (token as u64 * p.ldc + feature as u64) * size;
@@ -101,7 +116,6 @@ unsafe fn finish<T: Convert>(
             z = from_fn(|i| z[i] + p.beta * c[i]);
         }
         if p.bias != 0 {
-            let bias = load::<T>(p.bias + feature as u64 * 2, valid, whole);
             z = from_fn(|i| z[i] + bias[i]);
         }
         const RELU: u32 = Activation::Relu as u32;

@@ -156,16 +156,16 @@ impl Memory for CudaMemory {
         self.bytes
     }
 
-    fn upload(&self, data: &[u8]) -> Result<()> {
+    fn upload(&self, offset: u64, data: &[u8]) -> Result<()> {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         self.stream.synchronize()?;
-        Ok(buffer.copy_from(data)?)
+        Ok(buffer.copy_from_at(offset as usize, data)?)
     }
 
-    fn download(&self, data: &mut [u8]) -> Result<()> {
+    fn download(&self, offset: u64, data: &mut [u8]) -> Result<()> {
         let buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         self.stream.synchronize()?;
-        Ok(buffer.copy_to(data)?)
+        Ok(buffer.copy_to_at(offset as usize, data)?)
     }
 
     fn fill(&self, byte: u8) -> Result<()> {

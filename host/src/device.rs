@@ -29,16 +29,16 @@ pub trait Memory: Send + Sync + 'static {
     fn address(&self) -> u64;
     /// Its size in bytes.
     fn bytes(&self) -> u64;
-    /// Overwrites all of it with `data`, which has its size, after the work queued so far.
+    /// Overwrites the bytes from `offset` on with `data`, after the work queued so far.
     ///
     /// # Errors
-    /// What the device says.
-    fn upload(&self, data: &[u8]) -> Result<()>;
-    /// Reads all of it into `data`, which has its size, after the work queued so far.
+    /// A range outside the memory, or what the device says.
+    fn upload(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Reads the bytes from `offset` on into `data`, after the work queued so far.
     ///
     /// # Errors
-    /// What the device says, including failures of that work.
-    fn download(&self, data: &mut [u8]) -> Result<()>;
+    /// A range outside the memory, or what the device says, including failures of that work.
+    fn download(&self, offset: u64, data: &mut [u8]) -> Result<()>;
     /// Sets every byte, after the work queued so far.
     ///
     /// # Errors

@@ -17,6 +17,19 @@ pub enum Error {
     #[error(transparent)]
     Reference(#[from] reference::Error),
 
+    /// The emulator: PTX it does not know, or a launch that ended early.
+    #[error(transparent)]
+    Emulator(#[from] ptx_emulator::Error),
+
+    /// A kernel broke rules that the emulator watches over.
+    #[error("{entry}: {}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Findings {
+        /// The kernel.
+        entry: String,
+        /// What it did.
+        findings: Vec<ptx_emulator::Finding>,
+    },
+
     /// An argument that no kernel takes.
     #[error("invalid argument: {what} is {value}, must be {limit}")]
     InvalidArgument {

@@ -25,6 +25,7 @@
 //! |---|---|
 //! | [`device`] | [`Device`]: what the library needs of a GPU, real or emulated |
 //! | [`cuda`] | [`CudaDevice`]: a GPU through the driver; kernels are compiled when first launched |
+//! | [`emulated`] | [`EmulatedDevice`]: the same PTX on the CPU, under the emulator's checks |
 //! | [`matrix`] | [`Matrix`]: a row-major matrix in device memory |
 //! | [`packed`] | [`PackedWeight`]: a 2:4 W in device memory, and the ways to make one |
 //! | [`epilogue`] | [`Epilogue`], and the names of the fused forms |
@@ -37,6 +38,7 @@
 
 pub mod cuda;
 pub mod device;
+pub mod emulated;
 pub mod epilogue;
 pub mod error;
 pub mod gemm;
@@ -49,6 +51,7 @@ pub mod ptx;
 
 pub use cuda::CudaDevice;
 pub use device::Device;
+pub use emulated::EmulatedDevice;
 pub use epilogue::Epilogue;
 pub use error::{Error, Result};
 pub use gemm::{Plan, Weight, gemm, linear};

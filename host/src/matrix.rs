@@ -73,12 +73,28 @@ impl<T: Value> Matrix<T> {
         cols: usize,
     ) -> Result<Self> {
         let matrix = Self::uninitialized(device, rows, cols)?;
+        matrix.write(data)?;
+        Ok(matrix)
+    }
+
+    /// Overwrites the elements with `data`, of `rows * cols` elements without gaps, after the work queued
+    /// so far. What lies between the rows of a view stays as it is.
+    ///
+    /// # Errors
+    /// `data` of another length, or what the device says.
+    pub fn write(&self, data: &[T]) -> Result<()> {
+        let (rows, cols) = (self.rows, self.cols);
         if data.len() != rows * cols {
             let limit = format!("{rows} x {cols} = {}", rows * cols);
             return Err(invalid("length of the matrix data", data.len(), limit));
         }
-        matrix.memory.upload(bytemuck::cast_slice(data))?;
-        Ok(matrix)
+        if self.stride == cols {
+            return self.memory.upload(self.byte(0), bytemuck::cast_slice(data));
+        }
+        for (row, data) in data.chunks(cols.max(1)).enumerate() {
+            self.memory.upload(self.byte(row), bytemuck::cast_slice(data))?;
+        }
+        Ok(())
     }
 
     /// A matrix whose every element is NaN: what an output is filled with before a check, so that an
@@ -131,13 +147,20 @@ impl<T: Value> Matrix<T> {
     /// # Errors
     /// What the device says, including failures of that work.
     pub fn to_vec(&self) -> Result<Vec<T>> {
-        let mut all = vec![T::zeroed(); self.memory.bytes() as usize / size_of::<T>()];
-        self.memory.download(bytemuck::cast_slice_mut(&mut all))?;
-        if self.rows * self.cols == all.len() {
+        let mut all = vec![T::zeroed(); self.rows * self.cols];
+        if self.stride == self.cols {
+            self.memory.download(self.byte(0), bytemuck::cast_slice_mut(&mut all))?;
             return Ok(all);
         }
-        let row = |r: usize| &all[self.offset + r * self.stride..][..self.cols];
-        Ok((0..self.rows).flat_map(row).copied().collect())
+        for (row, data) in all.chunks_mut(self.cols.max(1)).enumerate() {
+            self.memory.download(self.byte(row), bytemuck::cast_slice_mut(data))?;
+        }
+        Ok(all)
+    }
+
+    /// Where row `row` starts in the memory, in bytes.
+    fn byte(&self, row: usize) -> u64 {
+        ((self.offset + row * self.stride) * size_of::<T>()) as u64
     }
 
     /// The device it lives on.
@@ -147,7 +170,7 @@ impl<T: Value> Matrix<T> {
 
     /// Device address of the first element.
     pub fn address(&self) -> u64 {
-        self.memory.address() + (self.offset * size_of::<T>()) as u64
+        self.memory.address() + self.byte(0)
     }
 
     /// Number of rows.

@@ -107,8 +107,8 @@ impl<T: Element + Value> PackedWeight<T> {
     /// Out of memory, or what the device says.
     pub fn from_host(device: &Arc<dyn Device>, packed: &Packed<T>) -> Result<Self> {
         let weight = Self::allocate(device, packed.n(), packed.k())?;
-        weight.values.upload(bytemuck::cast_slice(packed.values()))?;
-        weight.metadata.upload(bytemuck::cast_slice(packed.metadata()))?;
+        weight.values.upload(0, bytemuck::cast_slice(packed.values()))?;
+        weight.metadata.upload(0, bytemuck::cast_slice(packed.metadata()))?;
         Ok(weight)
     }
 
@@ -119,8 +119,8 @@ impl<T: Element + Value> PackedWeight<T> {
     pub fn to_host(&self) -> Result<Packed<T>> {
         let mut values = vec![T::zeroed(); self.extents.values()];
         let mut metadata = vec![0u32; self.extents.words()];
-        self.values.download(bytemuck::cast_slice_mut(&mut values))?;
-        self.metadata.download(bytemuck::cast_slice_mut(&mut metadata))?;
+        self.values.download(0, bytemuck::cast_slice_mut(&mut values))?;
+        self.metadata.download(0, bytemuck::cast_slice_mut(&mut metadata))?;
         Ok(Packed::from_parts(self.n, self.k, values, metadata)?)
     }
 
@@ -137,6 +137,15 @@ impl<T: Element + Value> PackedWeight<T> {
     /// Device memory of values and metadata in bytes.
     pub fn bytes(&self) -> u64 {
         self.values.bytes() + self.metadata.bytes()
+    }
+
+    /// Overwrites the metadata words without looking at them: for tests of what happens to bad ones.
+    ///
+    /// # Errors
+    /// More words than there are, or what the device says.
+    #[doc(hidden)]
+    pub fn write_metadata_unchecked(&self, words: &[u32]) -> Result<()> {
+        self.metadata.upload(0, bytemuck::cast_slice(words))
     }
 
     /// Fills values and metadata with ones: what they hold before a checked compression.

@@ -27,10 +27,10 @@ impl Memory for Address {
     fn bytes(&self) -> u64 {
         self.1
     }
-    fn upload(&self, _: &[u8]) -> Result<()> {
+    fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
         Ok(())
     }
-    fn download(&self, _: &mut [u8]) -> Result<()> {
+    fn download(&self, _: u64, _: &mut [u8]) -> Result<()> {
         Ok(())
     }
     fn fill(&self, _: u8) -> Result<()> {

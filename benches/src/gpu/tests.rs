@@ -9,6 +9,7 @@ use clap::Parser;
 use half::f16;
 use layout::activation::Activation;
 use layout::instance::Family;
+use reference::random::Fill;
 use reference::{Epilogue, MatMut, MatRef, Packed, Weights, gemm};
 use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
 use sparseflow::error::Result;
@@ -51,13 +52,14 @@ impl Memory for FakeMemory {
         self.content.lock().unwrap().len() as u64
     }
 
-    fn upload(&self, data: &[u8]) -> Result<()> {
-        self.content.lock().unwrap().copy_from_slice(data);
+    fn upload(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let start = offset as usize;
+        self.content.lock().unwrap()[start..][..data.len()].copy_from_slice(data);
         Ok(())
     }
 
-    fn download(&self, data: &mut [u8]) -> Result<()> {
-        data.copy_from_slice(&self.content.lock().unwrap());
+    fn download(&self, offset: u64, data: &mut [u8]) -> Result<()> {
+        data.copy_from_slice(&self.content.lock().unwrap()[offset as usize..][..data.len()]);
         Ok(())
     }
 
@@ -189,7 +191,7 @@ fn rows(defect: Defect, line: &str) -> (Vec<Row>, Arc<FakeDevice>) {
     let device = FakeDevice::open(defect);
     let backend = Backend::Cuda(Arc::clone(&device) as Arc<dyn Device>);
     let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-    let settings = Settings { repeat: Some(4), seed: 1, dump: None };
+    let settings = Settings { repeat: Some(4), seed: 1, fill: Fill::Uniform, dump: None };
     let (rows, result) = Run::all(&cases, &backend, &settings);
     result.unwrap();
     assert_eq!(rows.len(), cases.len());

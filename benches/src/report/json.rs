@@ -1,7 +1,11 @@
 //! The rows as JSON, for other programs: the schema of the contract, null where a figure does not
 //! apply.
+//!
+//! Rows of the emulator have no times (`time_us` null, `samples_us` empty) and under `emulator` what the
+//! launch did; the key is null on every other row, and where a finding ended the launch.
 
 use super::Row;
+use crate::emulator::Emulation;
 use crate::environment::Environment;
 use crate::kernel::{Op, dtype_name};
 use anyhow::Result;
@@ -32,6 +36,7 @@ struct JsonRow<'a> {
     tflops: Option<f64>,
     tflops_executed: Option<f64>,
     gb_per_s: Option<f64>,
+    emulator: Option<JsonEmulation<'a>>,
     peers: BTreeMap<&'static str, Peer>,
 }
 
@@ -58,6 +63,54 @@ struct JsonTimes {
     median: f64,
     p95: f64,
     cv: f64,
+}
+
+/// Counters of the row's one launch. Instructions are a warp's, unless they say otherwise; bytes are
+/// those that lanes ask for, each lane counted.
+#[derive(Serialize)]
+struct JsonEmulation<'a> {
+    /// On this machine; says nothing of a GPU.
+    seconds: f64,
+    warp_instructions: u64,
+    lane_instructions: u64,
+    mma: u64,
+    /// Completed by a block or cluster.
+    barriers: u64,
+    /// Wavefronts lost to them, of `shared_wavefronts`.
+    bank_conflicts: u64,
+    shared_wavefronts: u64,
+    /// 32-byte sectors that a warp's request to global memory touches.
+    sectors_per_request: f64,
+    global_read_bytes: u64,
+    global_written_bytes: u64,
+    shared_read_bytes: u64,
+    shared_written_bytes: u64,
+    /// Branches at which a warp split.
+    divergent_branches: u64,
+    /// Instructions by family.
+    families: &'a BTreeMap<&'static str, u64>,
+}
+
+impl<'a> From<&'a Emulation> for JsonEmulation<'a> {
+    fn from(emulation: &'a Emulation) -> Self {
+        let counters = &emulation.counters;
+        Self {
+            seconds: emulation.seconds,
+            warp_instructions: counters.instructions,
+            lane_instructions: counters.lane_instructions,
+            mma: counters.mma,
+            barriers: counters.barriers,
+            bank_conflicts: counters.bank_conflicts(),
+            shared_wavefronts: emulation.shared_wavefronts(),
+            sectors_per_request: counters.sectors_per_request(),
+            global_read_bytes: counters.bytes.global_read,
+            global_written_bytes: counters.bytes.global_written,
+            shared_read_bytes: counters.bytes.shared_read,
+            shared_written_bytes: counters.bytes.shared_written,
+            divergent_branches: counters.divergent_branches,
+            families: &counters.families,
+        }
+    }
 }
 
 /// A vendor library on the same row. None is measured yet.
@@ -90,10 +143,14 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
                 p95: times.p95,
                 cv: times.cv,
             }),
-            samples_us: row.times().map(|times| &times.samples[..]),
+            samples_us: match row.times() {
+                Some(times) => Some(&times.samples),
+                None => row.is_emulated().then_some(&[]),
+            },
             tflops: row.tflops(),
             tflops_executed: row.tflops_executed(),
             gb_per_s: row.gb_per_s(),
+            emulator: row.emulation.as_ref().map(JsonEmulation::from),
             peers: BTreeMap::new(),
         }
     }
@@ -113,7 +170,7 @@ pub fn json(rows: &[Row], environment: &Environment) -> Result<String> {
 mod tests {
     use super::*;
     use crate::backend::Backend;
-    use crate::report::tests::row;
+    use crate::report::tests::{emulated, row};
     use serde_json::{Value, json};
 
     fn rows(rows: &[Row]) -> Value {
@@ -143,9 +200,37 @@ mod tests {
             "tflops": 2400.0,
             "tflops_executed": 1200.0,
             "gb_per_s": 2.0,
+            "emulator": null,
             "peers": {},
         });
         assert_eq!(rows(&[row(Op::Sparse, true)])[0], want);
+    }
+
+    #[test]
+    fn the_emulator_counts_and_times_nothing() {
+        let rows = rows(&[emulated(Op::Dense, true), emulated(Op::Dense, false)]);
+        let want = json!({
+            "seconds": 0.25,
+            "warp_instructions": 4000,
+            "lane_instructions": 120_000,
+            "mma": 128,
+            "barriers": 3,
+            "bank_conflicts": 4,
+            "shared_wavefronts": 21,
+            "sectors_per_request": 2.5,
+            "global_read_bytes": 16_384,
+            "global_written_bytes": 8192,
+            "shared_read_bytes": 4096,
+            "shared_written_bytes": 2048,
+            "divergent_branches": 5,
+            "families": { "mma": 128, "ldmatrix": 64 },
+        });
+        assert_eq!((&rows[0]["emulator"], &rows[0]["backend"]), (&want, &"emulator".into()));
+        assert_eq!(rows[1]["emulator"], Value::Null);
+        for key in ["time_us", "tflops", "tflops_executed", "gb_per_s"] {
+            assert_eq!(rows[0][key], Value::Null, "{key}");
+        }
+        assert_eq!((&rows[0]["samples_us"], &rows[1]["samples_us"]), (&json!([]), &json!([])));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod table;
 
 use crate::cases::Case;
 use crate::check::Verdict;
+use crate::emulator::{self, Emulation};
 use crate::kernel::Op;
 use sparseflow::measure::Times;
 
@@ -17,6 +18,8 @@ pub struct Row {
     pub backend: &'static str,
     /// Whether it is right.
     pub check: Verdict,
+    /// What the checked launch did, where the emulator ran it to its end.
+    pub emulation: Option<Emulation>,
     times: Option<Times>,
     bytes: u64,
 }
@@ -31,7 +34,17 @@ impl Row {
         bytes: u64,
     ) -> Self {
         let times = times.filter(|_| check.passed);
-        Self { case, backend, check, times, bytes }
+        Self { case, backend, check, emulation: None, times, bytes }
+    }
+
+    /// The same row with what its launch did.
+    pub fn counted(self, emulation: Option<Emulation>) -> Self {
+        Self { emulation, ..self }
+    }
+
+    /// Whether it ran on the emulator, where counters take the place of times.
+    pub fn is_emulated(&self) -> bool {
+        self.backend == emulator::BACKEND
     }
 
     /// Its times, where it is right.
@@ -69,6 +82,7 @@ pub mod tests {
     use crate::check::Errors;
     use crate::kernel::Kernel;
     use layout::instance::Dtype;
+    use ptx_emulator::{Bytes, Counters, GlobalSite, SharedSite};
     use sparseflow::epilogue::Fused;
 
     /// A row that took 4, 5 and 6 microseconds, right or wrong.
@@ -81,6 +95,31 @@ pub mod tests {
         let errors = Some(Errors { max_abs: 0.25, rel_fro: 0.125, tolerance: 0.5 });
         let check = Verdict { passed, method: "f64", errors, fault };
         Row::new(case, "cpu", check, Times::new(vec![6.0, 5.0, 4.0]), 10_000)
+    }
+
+    /// A row of the emulator, with counters where it is right.
+    pub fn emulated(op: Op, passed: bool) -> Row {
+        let site = |requests, ideal, wavefronts| SharedSite { requests, ideal, wavefronts };
+        let counters = Counters {
+            families: [("mma", 128), ("ldmatrix", 64)].into(),
+            instructions: 4000,
+            lane_instructions: 120_000,
+            mma: 128,
+            barriers: 3,
+            divergent_branches: 5,
+            bytes: Bytes {
+                global_read: 16_384,
+                global_written: 8192,
+                shared_read: 4096,
+                shared_written: 2048,
+                local: 0,
+            },
+            shared_sites: [(10, site(8, 16, 20)), (11, site(1, 1, 1))].into(),
+            global_sites: [(12, GlobalSite { requests: 4, sectors: 10, bytes: 64 })].into(),
+        };
+        let emulation = passed.then_some(Emulation { counters, seconds: 0.25 });
+        let row = Row { backend: emulator::BACKEND, times: None, ..row(op, passed) };
+        row.counted(emulation)
     }
 
     #[test]

@@ -6,38 +6,54 @@ use crate::kernel::{Op, dtype_name};
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 
-const COLUMNS: [&str; 11] = [
-    "op",
-    "kernel",
-    "dtype",
-    "epilogue",
-    "shape",
-    "check",
-    "median us",
-    "cv",
-    "TFLOPS",
-    "executed",
-    "GB/s",
+/// The columns that every table has.
+const COLUMNS: [&str; 6] = ["op", "kernel", "dtype", "epilogue", "shape", "check"];
+/// What follows them where rows were timed.
+const TIMES: [&str; 5] = ["median us", "cv", "TFLOPS", "executed", "GB/s"];
+/// What follows them where the emulator ran them.
+const COUNTERS: [&str; 8] = [
+    "mma",
+    "warp instr",
+    "bank conflicts",
+    "sectors/req",
+    "KB read",
+    "KB written",
+    "seconds",
+    "M lane instr/s",
 ];
-/// The first column of figures.
-const FIGURES: usize = 6;
 
-/// What stands under every table.
+/// What stands under a table of times.
 const LEGEND: &str = "\
 Shapes are MxNxK, of W alone NxK. rel is ||y - reference|| / ||reference||, cv the standard deviation
 over the mean. TFLOPS is 2MNK / median, dense-equivalent; executed is half of it where W is sparse.
 GB/s counts X, W as stored and Y once; of compress, the W that is read.";
 
+/// What stands under a table of counters.
+const EMULATOR_LEGEND: &str = "\
+Shapes are MxNxK, of W alone NxK. rel is ||y - reference|| / ||reference||. Each row is one launch of the
+compiled PTX on the emulator: mma and instr are warps' instructions, bank conflicts the wavefronts of
+shared memory lost to them, sectors/req the 32-byte sectors that a warp's request to global memory touches,
+KB what lanes ask of it. seconds are those of this machine's emulation: they say nothing of a GPU.";
+
 /// The report for a terminal.
 pub fn text(rows: &[Row], environment: &Environment) -> String {
-    let table = table(rows, NOTHING);
-    format!("{environment}\n\n{}\n\n{LEGEND}\n{}\n", table.trim_fmt(), summary(rows))
+    let (table, legend) = (table(rows, NOTHING), legend(rows));
+    format!("{environment}\n\n{}\n\n{legend}\n{}\n", table.trim_fmt(), summary(rows))
 }
 
 /// The report as Markdown; `command` is what made it.
 pub fn markdown(rows: &[Row], environment: &Environment, command: &str) -> String {
-    let table = table(rows, ASCII_MARKDOWN);
-    format!("`{command}`\n\n{environment}\n\n{table}\n\n{LEGEND}\n\n{}\n", summary(rows))
+    let (table, legend) = (table(rows, ASCII_MARKDOWN), legend(rows));
+    format!("`{command}`\n\n{environment}\n\n{table}\n\n{legend}\n\n{}\n", summary(rows))
+}
+
+/// Whether the columns are those of the emulator. All rows of a run come from one backend.
+fn emulated(rows: &[Row]) -> bool {
+    rows.iter().any(Row::is_emulated)
+}
+
+fn legend(rows: &[Row]) -> &'static str {
+    if emulated(rows) { EMULATOR_LEGEND } else { LEGEND }
 }
 
 /// One line on whether the rows are right.
@@ -52,11 +68,14 @@ fn summary(rows: &[Row]) -> String {
 fn table(rows: &[Row], style: TableStyle) -> Table {
     let mut table = Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(COLUMNS);
+    let emulated = emulated(rows);
+    let figures = if emulated { &COUNTERS[..] } else { &TIMES };
+    table.set_header(COLUMNS.iter().chain(figures));
     for row in rows {
-        table.add_row(cells(row));
+        let figures = if emulated { counters(row).to_vec() } else { times(row).to_vec() };
+        table.add_row(cells(row).into_iter().chain(figures));
     }
-    for column in table.column_iter_mut().skip(FIGURES) {
+    for column in table.column_iter_mut().skip(COLUMNS.len()) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
@@ -65,7 +84,6 @@ fn table(rows: &[Row], style: TableStyle) -> Table {
 fn cells(row: &Row) -> [String; COLUMNS.len()] {
     let case = &row.case;
     let compress = case.op == Op::Compress;
-    let figure = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), significant);
     let check = match (&row.check.fault, row.check.errors) {
         _ if !row.check.passed => {
             format!("FAILED: {}", row.check.fault.as_deref().unwrap_or("wrong"))
@@ -80,11 +98,39 @@ fn cells(row: &Row) -> [String; COLUMNS.len()] {
         if compress { "-".to_owned() } else { case.fused.to_string() },
         case.extents(),
         check,
+    ]
+}
+
+/// A figure, or a dash where there is none.
+fn figure(figure: Option<f64>) -> String {
+    figure.map_or_else(|| "-".to_owned(), significant)
+}
+
+fn times(row: &Row) -> [String; TIMES.len()] {
+    [
         figure(row.times().map(|times| times.median)),
         row.times().map_or_else(|| "-".to_owned(), |times| format!("{:.1}%", times.cv * 100.0)),
         figure(row.tflops()),
         figure(row.tflops_executed()),
         figure(row.gb_per_s()),
+    ]
+}
+
+fn counters(row: &Row) -> [String; COUNTERS.len()] {
+    let Some(emulation) = &row.emulation else {
+        return std::array::from_fn(|_| "-".to_owned());
+    };
+    let counters = &emulation.counters;
+    let rate = counters.lane_instructions as f64 / emulation.seconds.max(1e-9) / 1e6;
+    [
+        counters.mma.to_string(),
+        counters.instructions.to_string(),
+        counters.bank_conflicts().to_string(),
+        significant(counters.sectors_per_request()),
+        significant(counters.bytes.global_read as f64 / 1e3),
+        significant(counters.bytes.global_written as f64 / 1e3),
+        significant(emulation.seconds),
+        significant(rate),
     ]
 }
 
@@ -102,7 +148,7 @@ fn significant(figure: f64) -> String {
 mod tests {
     use super::*;
     use crate::backend::Backend;
-    use crate::report::tests::row;
+    use crate::report::tests::{emulated, row};
 
     fn rows() -> Vec<Row> {
         vec![row(Op::Dense, true), row(Op::Compress, true), row(Op::Sparse, false)]
@@ -120,6 +166,19 @@ mod tests {
         assert!(line("cpu_compress24").contains(" 2000x3000 "), "{text}");
         assert_eq!(figures("cpu_compress24")[..3], ["2.00", "-", "-"]);
         assert!(text.ends_with("1 of 3 rows FAILED\n"));
+    }
+
+    #[test]
+    fn the_emulator_has_columns_of_its_own() {
+        let rows = [emulated(Op::Dense, true), emulated(Op::Sparse, false)];
+        let text = text(&rows, &Environment::now(&Backend::Cpu));
+        let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap();
+        let figures =
+            |word: &str| -> Vec<&str> { line(word).split_whitespace().rev().take(8).collect() };
+        let want = ["0.48", "0.25", "8.19", "16.4", "2.50", "4", "4000", "128"];
+        assert_eq!(figures("cpu_dense"), want, "{text}");
+        assert_eq!(figures("cpu_sparse24"), ["-"; 8]);
+        assert!(line("M lane instr/s").contains("bank conflicts") && !text.contains("TFLOPS"));
     }
 
     #[test]

@@ -2,14 +2,26 @@
 
 use core::arch::asm;
 
-/// Starts a copy of 16 bytes, of which the first `valid` (0..=16) are read and the rest are zeros.
-/// It bypasses L1 and fetches 128 bytes into L2.
+/// Starts a copy of 16 bytes. It bypasses L1 and fetches 128 bytes into L2.
 ///
 /// # Safety
-/// `destination` lies in shared memory, `source` in global memory, both 16-byte aligned, and `valid`
-/// bytes at `source` are readable; nothing reads `destination` before a wait and a barrier.
+/// `destination` lies in shared memory, `source` in global memory, both 16-byte aligned, with 16
+/// readable bytes at `source`; nothing reads `destination` before a wait and a barrier.
 #[inline(always)]
-pub unsafe fn copy_16(destination: u32, source: u64, valid: u32) {
+pub unsafe fn copy_16(destination: u32, source: u64) {
+    // SAFETY: the caller vouches for both addresses.
+    unsafe {
+        asm!("cp.async.cg.shared.global.L2::128B [{}], [{}], 16;", in(reg32) destination,
+            in(reg64) source, options(nostack));
+    }
+}
+
+/// As [`copy_16`], but only the first `valid` (0..=16) bytes are read and the rest are zeros.
+///
+/// # Safety
+/// As for [`copy_16`], with `valid` readable bytes.
+#[inline(always)]
+pub unsafe fn copy_16_zfill(destination: u32, source: u64, valid: u32) {
     // SAFETY: the caller vouches for both addresses.
     unsafe {
         asm!("cp.async.cg.shared.global.L2::128B [{}], [{}], 16, {};", in(reg32) destination,

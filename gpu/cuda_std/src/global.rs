@@ -19,6 +19,20 @@ pub unsafe fn load_u16(address: u64) -> u16 {
     value
 }
 
+/// Loads 4 bytes.
+///
+/// # Safety
+/// `address` is valid for the read and 4-byte aligned.
+#[inline(always)]
+pub unsafe fn load_u32(address: u64) -> u32 {
+    let value: u32;
+    // SAFETY: the caller vouches for the address.
+    unsafe {
+        asm!("ld.global.b32 {}, [{}];", out(reg32) value, in(reg64) address, options(nostack))
+    }
+    value
+}
+
 /// Loads 4 bytes as f32.
 ///
 /// # Safety

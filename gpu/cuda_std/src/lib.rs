@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`thread`] | special registers, `bar.sync` |
 //! | [`warp`] | `bar.warp.sync` |
+//! | [`shuffle`] | `shfl.sync` |
+//! | [`atomic`] | `atom`, `red` |
 //! | [`global`] | `ld.global`, `st.global` |
 //! | [`shared`] | dynamic shared memory, `ld.shared`, `st.shared` |
 //! | [`cp_async`] | `cp.async` and its groups |
@@ -13,6 +15,18 @@
 //! | [`mma_sp`] | `mma.sp::ordered_metadata` |
 //! | [`convert`] | `cvt`, and the approximate `ex2` and `rcp` of the epilogue |
 //!
+//! For sm_90a alone:
+//!
+//! | module | instructions |
+//! |---|---|
+//! | `mbarrier` | `mbarrier.*`, `fence.mbarrier_init` |
+//! | `tma` | `cp.async.bulk.tensor` and its groups, `prefetch.tensormap`, `fence.proxy.tensormap` |
+//! | `wgmma` | `wgmma.mma_async`, also sparse, and its groups |
+//! | `cluster` | `barrier.cluster`, `mapa` |
+//! | `stmatrix` | `stmatrix` |
+//! | `setmaxnreg` | `setmaxnreg` |
+//! | `fence` | `fence.proxy.async` |
+//!
 //! Global memory is addressed by `u64`, shared memory by `u32` (an offset in the shared window):
 //! never by Rust pointers, which would become generic accesses. Every function says which threads
 //! must reach it together; where nothing is said, any thread may call it alone.
@@ -20,15 +34,31 @@
 #![cfg(target_arch = "nvptx64")]
 #![feature(asm_experimental_arch)]
 
+pub mod atomic;
+#[cfg(sm_90a)]
+pub mod cluster;
 pub mod convert;
 pub mod cp_async;
+#[cfg(sm_90a)]
+pub mod fence;
 pub mod global;
 pub mod ldmatrix;
+#[cfg(sm_90a)]
+pub mod mbarrier;
 pub mod mma;
 pub mod mma_sp;
+#[cfg(sm_90a)]
+pub mod setmaxnreg;
 pub mod shared;
+pub mod shuffle;
+#[cfg(sm_90a)]
+pub mod stmatrix;
 pub mod thread;
+#[cfg(sm_90a)]
+pub mod tma;
 pub mod warp;
+#[cfg(sm_90a)]
+pub mod wgmma;
 pub mod wmma;
 
 pub use cuda_std_macros::kernel;

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`packed24`] | the 2:4 format: value and metadata positions, legal nibbles, the pruning rule |
 //! | [`swizzle`] | where a 16-byte chunk of a tile row lies in shared memory |
+//! | [`descriptor`] | what 64 bits tell `wgmma` of an operand in shared memory |
 //! | [`fragment`] | which matrix element a lane's register holds in `mma` and `mma.sp` |
 //! | [`raster`] | in which order thread blocks visit the tiles of Y |
 //! | [`activation`] | ReLU, GELU (both forms) and SiLU, one definition for every number type |
@@ -15,6 +16,7 @@
 #![no_std]
 
 pub mod activation;
+pub mod descriptor;
 pub mod fragment;
 pub mod instance;
 pub mod packed24;

@@ -70,10 +70,11 @@ unsafe fn dense<
     let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
     let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
     let (b_row, b_chunk) = fragment::ldmatrix_b16(lane);
-    // The rows of a warp part start at multiples of 8, so a lane's swizzle mask is that of its lane.
-    let a_base = base + (warp_m * WARP_M + a_row) * BK * 2;
-    let b_base = base + BM * BK * 2 + (warp_n * WARP_N + b_row) * BK * 2;
-    let (a_mask, b_mask) = (swizzle::mask(a_row, chunks), swizzle::mask(b_row, chunks));
+    // A lane's first chunk in the tiles of slot 0. Tiles, and rows of a warp part, start at multiples of
+    // 8 rows, so the swizzle depends on the lane alone, and a k-step's chunks are found by flipping
+    // bits of the address (`swizzle::step`) instead of computing it.
+    let a_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(a_row, a_chunk, chunks);
+    let b_at = base + (BM + warp_n * WARP_N) * BK * 2 + swizzle::offset(b_row, b_chunk, chunks);
 
     let mut acc = [[[0f32; 4]; NT]; MT];
     pipeline::run::<_, STAGES, STEPS, PENDING>(
@@ -89,8 +90,8 @@ unsafe fn dense<
         },
         |slot, step, _| {
             let stage = slot * stage_bytes;
-            let a_at = a_base + stage + ((step * 2 + a_chunk) ^ a_mask) * 16;
-            let b_at = b_base + stage + ((step * 2 + b_chunk) ^ b_mask) * 16;
+            let a_at = swizzle::step(a_at + stage, step * 2);
+            let b_at = swizzle::step(b_at + stage, step * 2);
             let mut f = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
             // SAFETY: the addresses are those of chunks of the slot's tiles; all lanes are here.
             unsafe {

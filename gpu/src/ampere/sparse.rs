@@ -99,10 +99,14 @@ unsafe fn sparse<
     let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
     let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
     let (b_row, b_chunk) = fragment::ldmatrix_b32(lane);
-    // The rows of a warp part start at multiples of 8, so a lane's swizzle mask is that of its lane.
-    let a_base = base + values_at + (warp_n * WARP_N + a_row) * HALF_BK * 2;
-    let b_base = base + (warp_m * WARP_M + b_row) * BK * 2;
-    let (a_mask, b_mask) = (swizzle::mask(a_row, w_chunks), swizzle::mask(b_row, x_chunks));
+    // A lane's first chunk in the tiles of slot 0. Tiles, and rows of a warp part, start at multiples of
+    // 8 rows, so the swizzle depends on the lane alone, and a k-step's chunks are found by flipping
+    // bits of the address (`swizzle::step`) instead of computing it.
+    let a_at = base
+        + values_at
+        + warp_n * WARP_N * HALF_BK * 2
+        + swizzle::offset(a_row, a_chunk, w_chunks);
+    let b_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(b_row, b_chunk, x_chunks);
     let metadata_base =
         base + metadata_at + warp_n * (WARP_N / BLOCK_ROWS as u32) * BLOCK_BYTES + lane * 4;
 
@@ -119,14 +123,14 @@ unsafe fn sparse<
                 w_tiles.copy(stage + values_at, tile * HALF_BK);
                 if t < BN / 2 {
                     let source = metadata + tile as u64 * BLOCK_BYTES as u64;
-                    cp_async::copy_16(stage + metadata_at + t * 16, source, 16);
+                    cp_async::copy_16(stage + metadata_at + t * 16, source);
                 }
             }
         },
         |slot, step, previous| {
             let stage = slot * stage_bytes;
             let (k_step, half) = (step / 2, step % 2);
-            let b_at = b_base + stage + ((k_step * 4 + b_chunk) ^ b_mask) * 16;
+            let b_at = swizzle::step(b_at + stage, k_step * 4);
             let mut f =
                 Fragments { a: previous.a, b: [[0; 4]; HALF_TT], metadata: previous.metadata };
             // SAFETY: the addresses are those of chunks and words of the slot; all lanes are here.
@@ -137,7 +141,7 @@ unsafe fn sparse<
                             shared::load_u32(metadata_base + stage + i as u32 * BLOCK_BYTES);
                     }
                     if half == 0 {
-                        let a_at = a_base + stage + ((k_step * 2 + a_chunk) ^ a_mask) * 16;
+                        let a_at = swizzle::step(a_at + stage, k_step * 2);
                         f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * HALF_BK * 2);
                     }
                 }

@@ -84,11 +84,20 @@ impl<T: DeviceCopy> DeviceBuffer<T> {
     /// [`CudaError::InvalidArgument`] unless the lengths are equal, or what the driver says.
     pub fn copy_from(&mut self, source: &[T]) -> CudaResult<()> {
         self.same_len("source length (elements)", source.len())?;
+        self.copy_from_at(0, source)
+    }
+
+    /// Copies from the host to the elements from `start` on, and waits.
+    ///
+    /// # Errors
+    /// [`CudaError::InvalidArgument`] unless they lie in the buffer, or what the driver says.
+    pub fn copy_from_at(&mut self, start: usize, source: &[T]) -> CudaResult<()> {
+        self.inside(start, source.len())?;
         let Some(context) = &self.context else { return Ok(()) };
         context.bind()?;
-        let (bytes, from) = (self.size_in_bytes(), source.as_ptr().cast());
-        // SAFETY: both sides hold `bytes` bytes and live through the call.
-        unsafe { call!(cuMemcpyHtoD_v2(self.pointer.as_raw(), from, bytes)) }?;
+        let to = self.pointer.wrapping_add(start).as_raw();
+        // SAFETY: both sides hold the slice's bytes and live through the call.
+        unsafe { call!(cuMemcpyHtoD_v2(to, source.as_ptr().cast(), size_of_val(source))) }?;
         finish_default_stream()
     }
 
@@ -98,11 +107,21 @@ impl<T: DeviceCopy> DeviceBuffer<T> {
     /// [`CudaError::InvalidArgument`] unless the lengths are equal, or what the driver says.
     pub fn copy_to(&self, target: &mut [T]) -> CudaResult<()> {
         self.same_len("target length (elements)", target.len())?;
+        self.copy_to_at(0, target)
+    }
+
+    /// Copies the elements from `start` on to the host and waits.
+    ///
+    /// # Errors
+    /// [`CudaError::InvalidArgument`] unless they lie in the buffer, or what the driver says.
+    pub fn copy_to_at(&self, start: usize, target: &mut [T]) -> CudaResult<()> {
+        self.inside(start, target.len())?;
         let Some(context) = &self.context else { return Ok(()) };
         context.bind()?;
+        let from = self.pointer.wrapping_add(start).as_raw();
         let to = target.as_mut_ptr().cast::<c_void>();
-        // SAFETY: both sides hold this many bytes; every bit pattern is a valid `T`.
-        unsafe { call!(cuMemcpyDtoH_v2(to, self.pointer.as_raw(), self.size_in_bytes())) }
+        // SAFETY: both sides hold the slice's bytes; every bit pattern is a valid `T`.
+        unsafe { call!(cuMemcpyDtoH_v2(to, from, size_of_val(target))) }
     }
 
     /// Copies from another buffer of the same device and waits.
@@ -192,6 +211,18 @@ impl<T: DeviceCopy> DeviceBuffer<T> {
         let (bytes, to) = (self.size_in_bytes(), target.as_mut_ptr().cast());
         // SAFETY: both sides hold `bytes` bytes; the caller keeps the host side.
         unsafe { call!(cuMemcpyDtoHAsync_v2(to, self.pointer.as_raw(), bytes, stream.as_raw())) }
+    }
+
+    /// Refuses a range that is not in the buffer.
+    fn inside(&self, start: usize, len: usize) -> CudaResult<()> {
+        match start.checked_add(len) {
+            Some(end) if end <= self.len => Ok(()),
+            _ => Err(invalid(
+                "range of a copy (elements)",
+                format!("{len} from {start}"),
+                format!("in a buffer of {}", self.len),
+            )),
+        }
     }
 
     fn same_len(&self, what: &str, len: usize) -> CudaResult<()> {

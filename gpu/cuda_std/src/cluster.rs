@@ -1,0 +1,67 @@
+//! Clusters of blocks (PTX ISA, "barrier.cluster", "mapa", sm_90).
+
+use core::arch::asm;
+
+macro_rules! special_register {
+    ($(#[$doc:meta])* $name:ident, $register:literal) => {
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name() -> u32 {
+            let value: u32;
+            // SAFETY: reads a special register, which every thread has.
+            unsafe {
+                asm!(concat!("mov.u32 {}, ", $register, ";"), out(reg32) value,
+                    options(pure, nomem, nostack));
+            }
+            value
+        }
+    };
+}
+
+special_register!(
+    /// Index of the block in its cluster.
+    rank, "%cluster_ctarank");
+special_register!(
+    /// Blocks of the cluster.
+    size, "%cluster_nctarank");
+
+/// Arrives at the cluster's barrier; what the thread has written before is visible after [`wait`].
+///
+/// All lanes of the warp must reach it together, and all warps of the cluster must call it.
+#[inline(always)]
+pub fn arrive() {
+    // SAFETY: the caller brings the warp's lanes, as documented.
+    unsafe { asm!("barrier.cluster.arrive.release.aligned;", options(nostack)) }
+}
+
+/// Waits until all threads of the cluster have arrived.
+///
+/// All lanes of the warp must reach it together, each after one [`arrive`].
+#[inline(always)]
+pub fn wait() {
+    // SAFETY: the caller brings the warp's lanes, as documented.
+    unsafe { asm!("barrier.cluster.wait.acquire.aligned;", options(nostack)) }
+}
+
+/// Waits for all threads of the cluster and orders their shared-memory accesses. Also to be called
+/// before a block ends whose shared memory its peers may still use.
+///
+/// All threads of the cluster must reach it together.
+#[inline(always)]
+pub fn sync() {
+    arrive();
+    wait();
+}
+
+/// The `shared::cluster` address at which block `rank` of the cluster has what this block has at
+/// `address`.
+#[inline(always)]
+pub fn map_shared(address: u32, rank: u32) -> u32 {
+    let mapped: u32;
+    // SAFETY: computes an address.
+    unsafe {
+        asm!("mapa.shared::cluster.u32 {}, {}, {};", out(reg32) mapped, in(reg32) address,
+            in(reg32) rank, options(pure, nomem, nostack));
+    }
+    mapped
+}

@@ -1,0 +1,164 @@
+//! A GPU that is not there: the same PTX, run on the CPU by `ptx_emulator`.
+//!
+//! Launches run at once, under all of the emulator's checks. A finding (a race, an access outside a
+//! buffer, a value that nothing initialised, ...) makes the launch an error.
+
+use crate::device::{Device, DeviceInfo, Launch, Memory};
+use crate::error::{Error, Result, invalid};
+use crate::ptx;
+use ptx_emulator::{Counters, Module};
+use std::any::Any;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Most warp instructions of one launch: a net under endless loops, far above any test.
+const INSTRUCTION_LIMIT: u64 = 1 << 36;
+
+/// The emulator as a device. It takes the place of an sm_90 with 227 KiB of shared memory a block.
+pub struct EmulatedDevice {
+    info: DeviceInfo,
+    memory: Arc<ptx_emulator::Memory>,
+    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    launches: Mutex<Vec<(&'static str, Counters)>>,
+    ptx: Cow<'static, str>,
+    seed: u64,
+}
+
+impl EmulatedDevice {
+    /// A device whose warps are scheduled in an order that `seed` permutes. Results of a correct kernel
+    /// do not depend on it.
+    pub fn open(seed: u64) -> Arc<dyn Device> {
+        Self::with_ptx(seed, ptx::SM_80)
+    }
+
+    /// The same with other PTX in place of [`ptx::SM_80`]: to try a changed kernel, or to see a broken one
+    /// caught.
+    pub fn with_ptx(seed: u64, ptx: impl Into<Cow<'static, str>>) -> Arc<dyn Device> {
+        let info = DeviceInfo {
+            name: "PTX emulator".to_owned(),
+            sm: (9, 0),
+            multiprocessors: 16,
+            l2_bytes: 0,
+            shared_bytes: ptx_emulator::MAX_SHARED as u32,
+            memory_bytes: 1 << 40,
+            driver: "none".to_owned(),
+        };
+        Arc::new(Self {
+            info,
+            memory: Arc::default(),
+            modules: Mutex::default(),
+            launches: Mutex::default(),
+            ptx: ptx.into(),
+            seed,
+        })
+    }
+
+    /// Entry and counters of the launches since the last call, in order.
+    pub fn take_launches(&self) -> Vec<(&'static str, Counters)> {
+        std::mem::take(&mut self.launches.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The parsed kernel.
+    fn module(&self, entry: &'static str) -> Result<Arc<Module>> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(entry) {
+            return Ok(Arc::clone(module));
+        }
+        let text = ptx::entry(&self.ptx, entry)
+            .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
+        let module = Arc::new(Module::parse(&text)?);
+        modules.insert(entry, Arc::clone(&module));
+        Ok(module)
+    }
+}
+
+impl Device for EmulatedDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        if bytes > self.info.memory_bytes {
+            let limit = format!("at most {}", self.info.memory_bytes);
+            return Err(invalid("allocation (bytes)", bytes, limit));
+        }
+        let address = self.memory.alloc(bytes as usize);
+        let memory = Arc::clone(&self.memory);
+        Ok(Arc::new(EmulatedMemory { memory, address, bytes }))
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        let module = self.module(launch.entry)?;
+        let report = ptx_emulator::Launch::new(launch.entry)
+            .grid([launch.grid, 1, 1])
+            .block([launch.block, 1, 1])
+            .shared_bytes(launch.shared_bytes as usize)
+            .arg_bytes(launch.params)
+            .seed(self.seed)
+            .instruction_limit(INSTRUCTION_LIMIT)
+            .run(&module, &self.memory)?;
+        if !report.findings.is_empty() {
+            let entry = launch.entry.to_owned();
+            return Err(Error::Findings { entry, findings: report.findings });
+        }
+        let mut launches = self.launches.lock().unwrap_or_else(PoisonError::into_inner);
+        launches.push((launch.entry, report.counters));
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The time that emulation takes on this machine, which says nothing of a GPU.
+    fn time(&self, items: usize, item: &mut dyn FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
+        let mut one = |i| {
+            let start = Instant::now();
+            item(i)?;
+            Ok(start.elapsed().as_secs_f64() * 1e6)
+        };
+        (0..items).map(&mut one).collect()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Memory of an [`EmulatedDevice`].
+struct EmulatedMemory {
+    memory: Arc<ptx_emulator::Memory>,
+    address: u64,
+    bytes: u64,
+}
+
+impl Memory for EmulatedMemory {
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn upload(&self, offset: u64, data: &[u8]) -> Result<()> {
+        Ok(self.memory.write(self.address + offset, data)?)
+    }
+
+    fn download(&self, offset: u64, data: &mut [u8]) -> Result<()> {
+        data.copy_from_slice(&self.memory.download::<u8>(self.address + offset, data.len())?);
+        Ok(())
+    }
+
+    fn fill(&self, byte: u8) -> Result<()> {
+        Ok(self.memory.fill(self.address, byte, self.bytes as usize)?)
+    }
+}
+
+impl Drop for EmulatedMemory {
+    fn drop(&mut self) {
+        self.memory.free(self.address);
+    }
+}

@@ -1,0 +1,181 @@
+//! The emulator catches what it is there to catch: shipped kernels with one thing broken in their PTX
+//! or data are each noticed, by a finding or by a wrong result, and the unchanged text is clean under
+//! every schedule tried.
+
+use half::f16;
+use layout::instance::{Dtype, Family, Instance, WMMA_ROW_PADDING};
+use reference::random::{Fill, matrix};
+use reference::{MatRef, Packed, judge};
+use sparseflow::{EmulatedDevice, Epilogue, Matrix, PackedWeight, Plan, Weight, kernels, ptx};
+
+/// More tiles of K than any kernel has stages; whole tiles and edges in both directions for most.
+const SHAPE: (usize, usize, usize) = (140, 270, 64 * 7 + 8);
+const SEEDS: u64 = 8;
+
+/// What a run ends in.
+#[derive(Debug)]
+enum Outcome {
+    Right,
+    Wrong,
+    Caught(String),
+}
+
+/// Runs `kernel` as `text` has it, on small integers, and compares Y bit for bit. `spoil` may change the
+/// packed W on its way to the device.
+fn run(kernel: &'static Instance, text: &str, seed: u64, spoil: impl Fn(&mut Vec<u32>)) -> Outcome {
+    let (m, n, k) = SHAPE;
+    let device = EmulatedDevice::with_ptx(seed, text.to_owned());
+    let (hx, hw) = (matrix::<f16>(Fill::Integers, 1, m, k), matrix(Fill::Integers, 2, n, k));
+    let x = Matrix::from_slice(&device, &hx, m, k).unwrap();
+    let w = Matrix::from_slice(&device, &hw, n, k).unwrap();
+    let host_packed = Packed::prune_and_pack(MatRef::contiguous(&hw, n, k).unwrap()).unwrap();
+    let packed = PackedWeight::from_host(&device, &host_packed).unwrap();
+    let mut words = host_packed.metadata().to_vec();
+    spoil(&mut words);
+    packed.write_metadata_unchecked(&words).unwrap();
+    let mut y = Matrix::<f16>::poisoned(&device, m, n).unwrap();
+    let sparse = kernel.family.is_sparse();
+    let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
+    let plan = Plan::new(Some(kernel), &x, weight, &Epilogue::default(), &mut y).unwrap();
+    if let Err(error) = plan.launch() {
+        return Outcome::Caught(error.to_string());
+    }
+    let rx = MatRef::contiguous(&hx, m, k).unwrap();
+    let none = reference::Epilogue::<f16>::default();
+    let judged = match sparse {
+        true => judge(rx, &host_packed, &none),
+        false => judge(rx, MatRef::contiguous(&hw, n, k).unwrap(), &none),
+    };
+    let out = y.to_vec().unwrap();
+    let view = MatRef::contiguous(&out, m, n).unwrap();
+    match reference::exact(&judged.unwrap(), view).unwrap().passed {
+        true => Outcome::Right,
+        false => Outcome::Wrong,
+    }
+}
+
+fn keep(_: &mut Vec<u32>) {}
+
+/// The text of one kernel with occurrence `which` of `from` replaced.
+fn mutate(kernel: &Instance, from: &str, which: usize, to: &str) -> String {
+    let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
+    let (at, _) = text
+        .match_indices(from)
+        .nth(which)
+        .unwrap_or_else(|| panic!("{} has no occurrence {which} of `{from}`", kernel.name));
+    format!("{}{to}{}", &text[..at], &text[at + from.len()..])
+}
+
+/// Whether any schedule catches the text.
+fn assert_caught(kernel: &'static Instance, text: &str, what: &str) {
+    let outcomes: Vec<_> = (0..SEEDS).map(|seed| run(kernel, text, seed, keep)).collect();
+    assert!(
+        outcomes.iter().any(|o| !matches!(o, Outcome::Right)),
+        "{} with {what} was not noticed",
+        kernel.name
+    );
+}
+
+fn f16_kernels() -> impl Iterator<Item = &'static Instance> {
+    kernels::all().filter(|i| i.dtype == Dtype::F16)
+}
+
+/// One instance of each family: the mutations are the same in all.
+fn one_of_each() -> [&'static Instance; 3] {
+    ["wmma_dense_f16_128x128x32", "sm80_dense_f16_64x64x64", "sm80_sparse24_f16_64x128x64"]
+        .map(|name| kernels::find(name).unwrap())
+}
+
+#[test]
+fn unchanged_kernels_are_clean_under_every_schedule() {
+    for kernel in f16_kernels() {
+        let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
+        for seed in 0..SEEDS {
+            let outcome = run(kernel, &text, seed, keep);
+            assert!(matches!(outcome, Outcome::Right), "{} seed {seed}: {outcome:?}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn every_missing_barrier_is_a_race() {
+    for kernel in one_of_each() {
+        // Before the first fragments, at the border of two stages, and before the epilogue.
+        for which in 0..3 {
+            let text = mutate(kernel, "bar.sync 0;", which, "");
+            let caught = (0..SEEDS).any(|seed| {
+                matches!(run(kernel, &text, seed, keep), Outcome::Caught(why) if why.contains("race"))
+            });
+            assert!(caught, "{} without barrier {which} was not called a race", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn a_weaker_wait_is_noticed() {
+    for kernel in one_of_each() {
+        let pending = kernel.stages - 2;
+        // Before the first fragments and in the loop.
+        for which in 0..2 {
+            let strict = format!("cp.async.wait_group {pending};");
+            let weak = format!("cp.async.wait_group {};", pending + 1);
+            let text = mutate(kernel, &strict, which, &weak);
+            assert_caught(kernel, &text, "a weaker wait_group");
+        }
+    }
+}
+
+#[test]
+fn a_swapped_selector_is_noticed() {
+    let kernel = kernels::find("sm80_sparse24_f16_64x128x64").unwrap();
+    let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
+    let mma = text.find("mma.sp::ordered_metadata").unwrap();
+    let end = mma + text[mma..].find(';').unwrap();
+    let swapped = match &text[end - 1..end] {
+        "0" => "1",
+        _ => "0",
+    };
+    let text = format!("{}{swapped}{}", &text[..end - 1], &text[end..]);
+    assert_caught(kernel, &text, "a swapped selector");
+}
+
+#[test]
+fn rows_off_by_one_are_noticed() {
+    for kernel in one_of_each() {
+        let row = match kernel.family {
+            Family::WmmaDense => (kernel.bk + WMMA_ROW_PADDING) * 2,
+            Family::Sm80Dense => kernel.bk * 2,
+            Family::Sm80Sparse24 => kernel.bk,
+        };
+        // The first fragment load, by a row of its tile.
+        let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
+        let load = text.find("ldmatrix.sync").or(text.find("wmma.load.a")).unwrap();
+        let bracket = load + text[load..].find(']').unwrap();
+        let shifted = format!("{}+{row}{}", &text[..bracket], &text[bracket..]);
+        assert_caught(kernel, &shifted, "a fragment off by a row");
+        // The first copy of the steady state, by a row of X.
+        let copy = text.find("cp.async.cg").unwrap();
+        let source = copy + text[copy..].find("], [").unwrap() + 4;
+        let bracket = source + text[source..].find(']').unwrap();
+        let shifted = format!("{}+{}{}", &text[..bracket], SHAPE.2 * 2, &text[bracket..]);
+        assert_caught(kernel, &shifted, "a copy off by a row");
+    }
+}
+
+#[test]
+fn corrupt_metadata_is_noticed() {
+    let kernel = kernels::find("sm80_sparse24_f16_64x128x64").unwrap();
+    let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
+    // An illegal nibble is an error that says so, whatever the values.
+    let outcome = run(kernel, &text, 0, |words| words[5] &= !0xF);
+    assert!(
+        matches!(&outcome, Outcome::Caught(why) if why.contains("nibble")),
+        "an illegal nibble: {outcome:?}"
+    );
+    // A legal one in the wrong place gives a wrong Y. Word 5 covers row 1, columns 16..32.
+    let outcome = run(kernel, &text, 0, |words| {
+        let other = if words[5] & 0xFFFF == 0x4444 { 0xEEEE } else { 0x4444 };
+        words[5] = words[5] & 0xFFFF_0000 | other;
+    });
+    assert!(matches!(outcome, Outcome::Wrong), "legal but wrong metadata: {outcome:?}");
+}
