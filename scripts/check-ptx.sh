@@ -12,7 +12,8 @@ ptxas=.venv/bin/ptxas
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # A100, RTX 3090, RTX 4090, H100 and H200.
-for pair in sm_80:sm_80 sm_80:sm_86 sm_80:sm_89 sm_80:sm_90 sm_90a:sm_90a; do
+for pair in sm_80:sm_80 sm_80:sm_86 sm_80:sm_89 sm_80:sm_90 sm_90a:sm_90a \
+    test_kernels_sm_80:sm_80 test_kernels_sm_90a:sm_90a; do
     ptx=target/ptx/${pair%:*}.ptx
     arch=${pair#*:}
     "$ptxas" -arch="$arch" -v "$ptx" -o /dev/null 2>"$log" || {
