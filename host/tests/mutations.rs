@@ -2,10 +2,11 @@
 //! or data are each noticed, by a finding or by a wrong result, and the unchanged text is clean under
 //! every schedule tried.
 
-use half::f16;
+use half::{bf16, f16};
 use layout::instance::{Dtype, Family, Instance, WMMA_ROW_PADDING};
 use reference::random::{Fill, matrix};
-use reference::{MatRef, Packed, judge};
+use reference::{Element, MatRef, Packed, judge};
+use sparseflow::matrix::{OutputOf, Value};
 use sparseflow::{EmulatedDevice, Epilogue, Matrix, PackedWeight, Plan, Weight, kernels, ptx};
 
 /// More tiles of K than any kernel has stages; whole tiles and edges in both directions for most.
@@ -22,10 +23,15 @@ enum Outcome {
 
 /// Runs `kernel` as `text` has it, on small integers, and compares Y bit for bit. `spoil` may change the
 /// packed W on its way to the device.
-fn run(kernel: &'static Instance, text: &str, seed: u64, spoil: impl Fn(&mut Vec<u32>)) -> Outcome {
+fn run<T: Element + Value + OutputOf<T>>(
+    kernel: &'static Instance,
+    text: &str,
+    seed: u64,
+    spoil: impl Fn(&mut Vec<u32>),
+) -> Outcome {
     let (m, n, k) = SHAPE;
     let device = EmulatedDevice::with_ptx(seed, text.to_owned());
-    let (hx, hw) = (matrix::<f16>(Fill::Integers, 1, m, k), matrix(Fill::Integers, 2, n, k));
+    let (hx, hw) = (matrix::<T>(Fill::Integers, 1, m, k), matrix(Fill::Integers, 2, n, k));
     let x = Matrix::from_slice(&device, &hx, m, k).unwrap();
     let w = Matrix::from_slice(&device, &hw, n, k).unwrap();
     let host_packed = Packed::prune_and_pack(MatRef::contiguous(&hw, n, k).unwrap()).unwrap();
@@ -33,7 +39,7 @@ fn run(kernel: &'static Instance, text: &str, seed: u64, spoil: impl Fn(&mut Vec
     let mut words = host_packed.metadata().to_vec();
     spoil(&mut words);
     packed.write_metadata_unchecked(&words).unwrap();
-    let mut y = Matrix::<f16>::poisoned(&device, m, n).unwrap();
+    let mut y = Matrix::<T>::poisoned(&device, m, n).unwrap();
     let sparse = kernel.family.is_sparse();
     let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
     let plan = Plan::new(Some(kernel), &x, weight, &Epilogue::default(), &mut y).unwrap();
@@ -41,7 +47,7 @@ fn run(kernel: &'static Instance, text: &str, seed: u64, spoil: impl Fn(&mut Vec
         return Outcome::Caught(error.to_string());
     }
     let rx = MatRef::contiguous(&hx, m, k).unwrap();
-    let none = reference::Epilogue::<f16>::default();
+    let none = reference::Epilogue::<T>::default();
     let judged = match sparse {
         true => judge(rx, &host_packed, &none),
         false => judge(rx, MatRef::contiguous(&hw, n, k).unwrap(), &none),
@@ -68,16 +74,12 @@ fn mutate(kernel: &Instance, from: &str, which: usize, to: &str) -> String {
 
 /// Whether any schedule catches the text.
 fn assert_caught(kernel: &'static Instance, text: &str, what: &str) {
-    let outcomes: Vec<_> = (0..SEEDS).map(|seed| run(kernel, text, seed, keep)).collect();
+    let outcomes: Vec<_> = (0..SEEDS).map(|seed| run::<f16>(kernel, text, seed, keep)).collect();
     assert!(
         outcomes.iter().any(|o| !matches!(o, Outcome::Right)),
         "{} with {what} was not noticed",
         kernel.name
     );
-}
-
-fn f16_kernels() -> impl Iterator<Item = &'static Instance> {
-    kernels::all().filter(|i| i.dtype == Dtype::F16)
 }
 
 /// One instance of each family: the mutations are the same in all.
@@ -88,13 +90,35 @@ fn one_of_each() -> [&'static Instance; 3] {
 
 #[test]
 fn unchanged_kernels_are_clean_under_every_schedule() {
-    for kernel in f16_kernels() {
+    for kernel in kernels::all() {
         let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
         for seed in 0..SEEDS {
-            let outcome = run(kernel, &text, seed, keep);
+            let outcome = match kernel.dtype {
+                Dtype::F16 => run::<f16>(kernel, &text, seed, keep),
+                Dtype::Bf16 => run::<bf16>(kernel, &text, seed, keep),
+            };
             assert!(matches!(outcome, Outcome::Right), "{} seed {seed}: {outcome:?}", kernel.name);
         }
     }
+}
+
+fn compression<T: Element + Value>() {
+    let (_, n, k) = SHAPE;
+    let host = matrix::<T>(Fill::Special, 2, n, k);
+    let want = Packed::prune_and_pack(MatRef::contiguous(&host, n, k).unwrap()).unwrap();
+    for seed in 0..SEEDS {
+        let device = EmulatedDevice::open(seed);
+        let w = Matrix::from_slice(&device, &host, n, k).unwrap();
+        let got = PackedWeight::prune_and_pack(&w).unwrap().to_host().unwrap();
+        assert_eq!(got.metadata(), want.metadata());
+        assert!(got.values().iter().zip(want.values()).all(|(a, b)| a.bits() == b.bits()));
+    }
+}
+
+#[test]
+fn compression_is_clean_under_every_schedule() {
+    compression::<f16>();
+    compression::<bf16>();
 }
 
 #[test]
@@ -104,7 +128,7 @@ fn every_missing_barrier_is_a_race() {
         for which in 0..3 {
             let text = mutate(kernel, "bar.sync 0;", which, "");
             let caught = (0..SEEDS).any(|seed| {
-                matches!(run(kernel, &text, seed, keep), Outcome::Caught(why) if why.contains("race"))
+                matches!(run::<f16>(kernel, &text, seed, keep), Outcome::Caught(why) if why.contains("race"))
             });
             assert!(caught, "{} without barrier {which} was not called a race", kernel.name);
         }
@@ -167,13 +191,13 @@ fn corrupt_metadata_is_noticed() {
     let kernel = kernels::find("sm80_sparse24_f16_64x128x64").unwrap();
     let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
     // An illegal nibble is an error that says so, whatever the values.
-    let outcome = run(kernel, &text, 0, |words| words[5] &= !0xF);
+    let outcome = run::<f16>(kernel, &text, 0, |words| words[5] &= !0xF);
     assert!(
         matches!(&outcome, Outcome::Caught(why) if why.contains("nibble")),
         "an illegal nibble: {outcome:?}"
     );
     // A legal one in the wrong place gives a wrong Y. Word 5 covers row 1, columns 16..32.
-    let outcome = run(kernel, &text, 0, |words| {
+    let outcome = run::<f16>(kernel, &text, 0, |words| {
         let other = if words[5] & 0xFFFF == 0x4444 { 0xEEEE } else { 0x4444 };
         words[5] = words[5] & 0xFFFF_0000 | other;
     });

@@ -2,21 +2,7 @@
 
 use core::arch::asm;
 
-macro_rules! special_register {
-    ($(#[$doc:meta])* $name:ident, $register:literal) => {
-        $(#[$doc])*
-        #[inline(always)]
-        pub fn $name() -> u32 {
-            let value: u32;
-            // SAFETY: reads a special register, which every thread has.
-            unsafe {
-                asm!(concat!("mov.u32 {}, ", $register, ";"), out(reg32) value,
-                    options(pure, nomem, nostack));
-            }
-            value
-        }
-    };
-}
+use crate::thread::special_register;
 
 special_register!(
     /// Index of the block in its cluster.

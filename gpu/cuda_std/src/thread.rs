@@ -18,6 +18,9 @@ macro_rules! special_register {
     };
 }
 
+#[cfg(sm_90a)]
+pub(crate) use special_register;
+
 special_register!(
     /// Index of the thread in its block.
     thread_idx_x, "%tid.x");
