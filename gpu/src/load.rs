@@ -77,8 +77,8 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
         let step = Self::STEP as u64 * self.ld * 2;
         let mut source = self.source + k as u64 * 2;
         let destination = tile + self.destination;
-        // Nearly all tiles are whole. Without this case, edge arithmetic was half of the instructions
-        // of the main loop that are not mma.
+        // Nearly all tiles are whole. Without this case, edge arithmetic cost the large sparse kernel 10%
+        // and the dense one 5% (docs/tuning.md).
         if self.whole && k + BK <= self.k {
             for i in 0..Self::COPIES {
                 // SAFETY: the chunk lies inside the matrix; the caller vouches for the tile.

@@ -4,6 +4,7 @@
 //! With `PTX_EMULATOR_EXPORT=<directory>` every case that runs is also written there, text, arguments
 //! and results, so that `on_device.py` beside this file can run the same on a GPU and compare.
 
+// Each test program compiles this for itself and uses a part of it.
 #![allow(dead_code)]
 
 use half::{bf16, f16};
