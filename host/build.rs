@@ -1,9 +1,8 @@
 //! Compiles the kernels in gpu/ to PTX: into OUT_DIR for the library, into target/ptx for tools.
 
-use cuda_builder::{BuildError, CudaBuilder, Ptx};
+use cuda_builder::CudaBuilder;
 use std::error::Error;
 use std::path::Path;
-use std::thread;
 
 const ARCHES: [&str; 2] = ["sm_80", "sm_90a"];
 
@@ -13,28 +12,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let gpu = &repository.join("gpu");
     CudaBuilder::new(gpu).print_rerun_lines()?;
 
-    let compile = |arch: &'static str| {
+    let builders = ARCHES.map(|arch| {
         CudaBuilder::new(gpu)
             .arch(arch)
             .ptx_version(85)
             .deny_warnings(true)
             .copy_to(repository.join(format!("target/ptx/{arch}.ptx")))
             .copy_to(Path::new(out_dir).join(format!("{arch}.ptx")))
-            .build()
-    };
-    let built: Vec<Result<Ptx, BuildError>> = thread::scope(|scope| {
-        let threads = ARCHES.map(|arch| scope.spawn(move || compile(arch)));
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let built = cuda_builder::build_all(builders).unwrap_or_else(|error| {
+        // The message is made to be read; `Debug`, which returning it would print, is not.
+        eprintln!("{error}");
+        std::process::exit(1);
     });
     for ptx in built {
-        let ptx = match ptx {
-            Ok(ptx) => ptx,
-            // The message is made to be read; `Debug`, which returning it would print, is not.
-            Err(error) => {
-                eprintln!("{error}");
-                std::process::exit(1);
-            }
-        };
         println!("cargo:rustc-env={}_PTX_BLAKE3={}", ptx.arch.to_uppercase(), ptx.blake3);
         println!("cargo:rustc-env=DEVICE_RUSTC={}", ptx.rustc);
     }

@@ -4,7 +4,6 @@ use cuda_builder::CudaBuilder;
 use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
-use std::thread;
 
 const ARCHES: [&str; 2] = ["sm_80", "sm_90a"];
 /// What the kernels are compiled from, besides their own crate.
@@ -22,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
     builder.print_rerun_lines()?;
 
-    let compile = |arch: &str| {
+    let builders = ARCHES.map(|arch| {
         builder
             .clone()
             .arch(arch)
@@ -31,14 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             .deny_warnings(true)
             .copy_to(repository.join(format!("target/ptx/test_kernels_{arch}.ptx")))
             .copy_to(out_dir.join(format!("{arch}.ptx")))
-            .build()
-    };
-    let compile = &compile;
-    let failed = thread::scope(|scope| {
-        let threads = ARCHES.map(|arch| scope.spawn(move || compile(arch).err()));
-        threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect::<Vec<_>>()
     });
-    if let Some(error) = failed.first() {
+    if let Err(error) = cuda_builder::build_all(builders) {
         // The message is made to be read; `Debug`, which returning it would print, is not.
         eprintln!("{error}");
         std::process::exit(1);

@@ -38,7 +38,9 @@ mod ptx;
 mod sysroot;
 mod toolchain;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 pub use bounds::BoundsError;
 pub use error::{BuildError, Rejected};
@@ -207,6 +209,21 @@ impl CudaBuilder {
             rustc: toolchain.name().to_owned(),
         })
     }
+}
+
+/// Carries out several builds side by side, for example one per architecture, and gives what they made
+/// in the order of the builders.
+///
+/// # Errors
+///
+/// That of the first builder that fails, as [`CudaBuilder::build`].
+pub fn build_all(builders: impl IntoIterator<Item = CudaBuilder>) -> Result<Vec<Ptx>, BuildError> {
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            builders.into_iter().map(|builder| scope.spawn(|| builder.build())).collect();
+        let finished = threads.into_iter().map(|thread| thread.join());
+        finished.map(|built| built.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// `<target directory>/cuda_builder`, found from cargo's `OUT_DIR`, which is
