@@ -116,8 +116,8 @@ fn choose(
 ) -> Result<Vec<Kernel>> {
     if let (Some(device), [], Op::Dense | Op::Sparse) = (backend.device(), names, op) {
         let sparse = op == Op::Sparse;
-        let instance = heuristic::select(sparse, dtype, shape.m, shape.n, device.info())?;
-        return Ok(vec![Kernel::Gemm(instance)]);
+        let instance = heuristic::select(sparse, dtype, shape.m, shape.n, shape.k, device.info())?;
+        return Ok(vec![Kernel::Gemm(instance.kernel)]);
     }
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     let every = names.is_empty() || has(ALL_KERNELS);

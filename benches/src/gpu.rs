@@ -108,7 +108,7 @@ fn plan<'a, T: Number>(
 ) -> Result<Plan<'a>, Error> {
     let bias = fused.bias.then_some(bias);
     let epilogue = Epilogue { bias, activation: fused.activation, ..Default::default() };
-    Plan::new(Some(instance), &set.x, set.w.weight(), &epilogue, &mut set.y)
+    Plan::new(Some(instance.into()), &set.x, set.w.weight(), &epilogue, &mut set.y)
 }
 
 fn instance(kernel: Kernel) -> Result<&'static Instance> {

@@ -1,6 +1,6 @@
 //! A GPU through the CUDA driver.
 
-use crate::device::{Device, DeviceInfo, Launch, Memory};
+use crate::device::{Device, DeviceInfo, Launch, Memory, Workspace};
 use crate::error::{Error, Result};
 use crate::ptx;
 use cust::context::Context;
@@ -24,6 +24,7 @@ pub struct CudaDevice {
     context: Context,
     stream: Arc<Stream>,
     functions: Mutex<HashMap<&'static str, Function>>,
+    workspace: Workspace,
 }
 
 impl CudaDevice {
@@ -55,7 +56,13 @@ impl CudaDevice {
             driver: context.driver_version()?.to_string(),
         };
         let stream = Arc::new(Stream::new(StreamFlags::NON_BLOCKING, None)?);
-        Ok(Arc::new(Self { info, context, stream, functions: Mutex::default() }))
+        Ok(Arc::new(Self {
+            info,
+            context,
+            stream,
+            functions: Mutex::default(),
+            workspace: Workspace::default(),
+        }))
     }
 
     /// The stream that everything is queued on.
@@ -103,6 +110,10 @@ impl Device for CudaDevice {
             buffer: Mutex::new(buffer),
             stream: Arc::clone(&self.stream),
         }))
+    }
+
+    fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        self.workspace.get(self, bytes)
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,14 @@ pub trait Device: Send + Sync + 'static {
     /// Out of memory, with the sizes.
     fn allocate(&self, bytes: u64) -> Result<Arc<dyn Memory>>;
 
+    /// At least `bytes` of memory for what launches need besides their operands, zero when first given.
+    /// All launches of the queue use it one after the other, and each leaves its beginning, the
+    /// counters, as it found it.
+    ///
+    /// # Errors
+    /// Out of memory, with the sizes.
+    fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>>;
+
     /// Queues a kernel.
     ///
     /// # Errors
@@ -98,4 +106,22 @@ pub trait Device: Send + Sync + 'static {
 
     /// The implementation, for callers that know which it is.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// The memory behind [`Device::workspace`]: the largest asked for so far.
+#[derive(Default)]
+pub(crate) struct Workspace(Mutex<Option<Arc<dyn Memory>>>);
+
+impl Workspace {
+    pub(crate) fn get(&self, device: &dyn Device, bytes: u64) -> Result<Arc<dyn Memory>> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = held.as_ref().filter(|memory| memory.bytes() >= bytes) {
+            return Ok(Arc::clone(memory));
+        }
+        // Plans made before keep the smaller one alive as long as they need it.
+        *held = None;
+        let memory = device.allocate(bytes)?;
+        memory.fill(0)?;
+        Ok(Arc::clone(held.insert(memory)))
+    }
 }

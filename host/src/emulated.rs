@@ -3,7 +3,7 @@
 //! Launches run at once, under all of the emulator's checks. A finding (a race, an access outside a
 //! buffer, a value that nothing initialised, ...) makes the launch an error.
 
-use crate::device::{Device, DeviceInfo, Launch, Memory};
+use crate::device::{Device, DeviceInfo, Launch, Memory, Workspace};
 use crate::error::{Error, Result, invalid};
 use crate::ptx;
 use ptx_emulator::{Counters, Module};
@@ -22,6 +22,7 @@ pub struct EmulatedDevice {
     memory: Arc<ptx_emulator::Memory>,
     modules: Mutex<HashMap<&'static str, Arc<Module>>>,
     launches: Mutex<Vec<(&'static str, Counters)>>,
+    workspace: Workspace,
     ptx: Cow<'static, str>,
     seed: u64,
 }
@@ -50,6 +51,7 @@ impl EmulatedDevice {
             memory: Arc::default(),
             modules: Mutex::default(),
             launches: Mutex::default(),
+            workspace: Workspace::default(),
             ptx: ptx.into(),
             seed,
         })
@@ -87,6 +89,10 @@ impl Device for EmulatedDevice {
         let address = self.memory.alloc(bytes as usize);
         let memory = Arc::clone(&self.memory);
         Ok(Arc::new(EmulatedMemory { memory, address, bytes }))
+    }
+
+    fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        self.workspace.get(self, bytes)
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {

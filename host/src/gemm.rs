@@ -1,15 +1,18 @@
 //! The product: checked, then launched.
 
-use crate::device::{Device, Launch};
+use crate::device::{Device, Launch, Memory};
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Result, invalid};
 use crate::heuristic;
 use crate::kernels;
 use crate::matrix::{Matrix, OutputOf, Value};
 use crate::packed::PackedWeight;
+use crate::schedule::{Choice, Grid};
 use layout::activation::Activation;
 use layout::instance::Instance;
-use layout::params::{ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, CompressParams, GemmParams};
+use layout::params::{
+    ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, partial_slot,
+};
 use reference::Element;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -17,8 +20,6 @@ use std::sync::Arc;
 
 /// Largest M, N and K: indices of a row or a padded column are 32-bit in the kernels.
 pub const MAX_EXTENT: usize = i32::MAX as usize - 63;
-/// Largest linear grid (CUDA programming guide, "Technical specifications").
-const MAX_GRID: u64 = i32::MAX as u64;
 
 /// W of a product.
 #[derive(Clone, Copy)]
@@ -67,21 +68,23 @@ impl<T: Element + Value> Weight<'_, T> {
 /// A checked launch of one kernel on fixed operands, ready to repeat.
 pub struct Plan<'a> {
     device: Arc<dyn Device>,
-    kernel: &'static Instance,
+    choice: Choice,
     grid: u32,
     params: GemmParams,
+    /// Held for the launches: `params` names it.
+    _workspace: Option<Arc<dyn Memory>>,
     operands: PhantomData<&'a ()>,
 }
 
 impl<'a> Plan<'a> {
-    /// Plans `Y = act(alpha * X.W^T + beta * C + bias)` with `kernel`, or with the one that
-    /// [`heuristic`] picks. K may be 0, the product is then 0.
+    /// Plans `Y = act(alpha * X.W^T + beta * C + bias)` with the kernel and schedule of `choice`, or with
+    /// those that [`heuristic`] picks. K may be 0, the product is then 0.
     ///
     /// # Errors
     /// Extents that do not match or exceed [`MAX_EXTENT`], operands on different devices, a Y that
     /// overlaps an input (C may be Y itself), a kernel of another type or that the device cannot run.
     pub fn new<T: Element + Value, O: OutputOf<T>>(
-        kernel: Option<&'static Instance>,
+        choice: Option<Choice>,
         x: &'a Matrix<T>,
         w: Weight<'a, T>,
         epilogue: &Epilogue<'a, T, O>,
@@ -91,10 +94,11 @@ impl<'a> Plan<'a> {
         check_shapes(x, &w, epilogue, y)?;
         check_memory(x, &w, epilogue, y)?;
         let device = Arc::clone(x.device());
-        let kernel = match kernel {
-            Some(kernel) => kernel,
-            None => heuristic::select(w.is_sparse(), T::DTYPE, m, n, device.info())?,
+        let choice = match choice {
+            Some(choice) => choice,
+            None => heuristic::select(w.is_sparse(), T::DTYPE, m, n, k, device.info())?,
         };
+        let kernel = choice.kernel;
         if kernel.family.is_sparse() != w.is_sparse() || kernel.dtype != T::DTYPE {
             let op = if w.is_sparse() { "sparse" } else { "dense" };
             return Err(invalid("kernel", kernel.name, format!("{op} and of {:?}", T::DTYPE)));
@@ -104,10 +108,15 @@ impl<'a> Plan<'a> {
             let op = if w.is_sparse() { "sparse" } else { "dense" };
             return Err(Error::NoKernel { op, dtype: T::DTYPE, device: name, reason });
         }
-        let tiles = m.div_ceil(kernel.bm as usize) as u64 * n.div_ceil(kernel.bn as usize) as u64;
-        if tiles > MAX_GRID {
-            return Err(invalid("tiles of Y", tiles, format!("at most {MAX_GRID}")));
-        }
+        let grid = choice.grid(m, n, k, device.info())?;
+        let workspace = match grid.units {
+            0 => None,
+            _ => Some(device.workspace(workspace_bytes(kernel, &grid))?),
+        };
+        let (counters, partials) = match &workspace {
+            Some(memory) => (memory.address(), memory.address() + COUNTERS as u64 * 4),
+            None => (0, 0),
+        };
 
         let c = epilogue.c.filter(|_| epilogue.beta != 0.0);
         let (w_address, metadata, ldw, w_aligned) = match w {
@@ -125,6 +134,9 @@ impl<'a> Plan<'a> {
             c: c.map_or(0, Matrix::address),
             bias: epilogue.bias.map_or(0, Matrix::address),
             y: y.address(),
+            row_scale: 0,
+            workspace: partials,
+            counters,
             ldx: x.stride() as u64,
             ldw: ldw as u64,
             ldc: c.map_or(0, Matrix::stride) as u64,
@@ -139,13 +151,18 @@ impl<'a> Plan<'a> {
             aligned: flag(x.is_aligned(), ALIGNED_X)
                 | flag(w_aligned, ALIGNED_W)
                 | flag(epilogue_aligned, ALIGNED_EPILOGUE),
+            gated: 0,
+            waves: grid.waves,
+            units: grid.units,
+            reserved: 0,
         };
-        Ok(Self { device, kernel, grid: tiles as u32, params, operands: PhantomData })
+        let (grid, operands) = (grid.blocks, PhantomData);
+        Ok(Self { device, choice, grid, params, _workspace: workspace, operands })
     }
 
-    /// The kernel it launches.
-    pub fn kernel(&self) -> &'static Instance {
-        self.kernel
+    /// The kernel it launches, and its schedule.
+    pub fn choice(&self) -> Choice {
+        self.choice
     }
 
     /// Queues the kernel. An empty Y needs none.
@@ -157,10 +174,10 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         let launch = Launch {
-            entry: self.kernel.name,
+            entry: self.choice.kernel.name,
             grid: self.grid,
-            block: self.kernel.threads(),
-            shared_bytes: self.kernel.shared_bytes(),
+            block: self.choice.kernel.threads(),
+            shared_bytes: self.choice.kernel.shared_bytes(),
             params: param_bytes(&self.params),
         };
         // SAFETY: `new` checked extents, devices and overlap; the operands are borrowed for `'a`, and
@@ -259,12 +276,18 @@ fn check_memory<T: Element + Value, O: OutputOf<T>>(
 /// # Safety
 /// `repr(C)` without padding.
 pub(crate) unsafe trait Params {}
-// SAFETY: ten u64 and eight 32-bit fields; four u64 and four u32.
+// SAFETY: thirteen u64 and twelve 32-bit fields; four u64 and four u32.
 unsafe impl Params for GemmParams {}
 // SAFETY: as above.
 unsafe impl Params for CompressParams {}
-const _: () = assert!(size_of::<GemmParams>() == 10 * 8 + 8 * 4);
+const _: () = assert!(size_of::<GemmParams>() == 13 * 8 + 12 * 4);
 const _: () = assert!(size_of::<CompressParams>() == 4 * 8 + 4 * 4);
+
+/// Counters and partial tiles of a launch.
+fn workspace_bytes(kernel: &Instance, grid: &Grid) -> u64 {
+    let tile = kernel.bm as u64 * kernel.bn as u64 * 4;
+    COUNTERS as u64 * 4 + partial_slot(grid.blocks, false) as u64 * tile
+}
 
 /// The bytes of a parameter block.
 pub(crate) fn param_bytes<P: Params>(params: &P) -> &[u8] {

@@ -3,6 +3,7 @@
 use crate::device::DeviceInfo;
 use crate::error::Result;
 use crate::kernels;
+use crate::schedule::Choice;
 use layout::instance::{Dtype, Family, Instance};
 
 /// Share of the multiprocessors that must get a tile before a larger tile is worth it. On an H200,
@@ -20,8 +21,9 @@ pub fn select(
     dtype: Dtype,
     m: usize,
     n: usize,
+    _k: usize,
     device: &DeviceInfo,
-) -> Result<&'static Instance> {
+) -> Result<Choice> {
     let eligible = kernels::eligible(sparse, dtype, device)?;
     let mut candidates = eligible.clone();
     candidates.retain(|i| i.family != Family::WmmaDense);
@@ -31,7 +33,8 @@ pub fn select(
     let tiles = |i: &Instance| m.div_ceil(i.bm as usize) as f64 * n.div_ceil(i.bn as usize) as f64;
     let wanted = FILL * device.multiprocessors as f64;
     let filling = candidates.iter().find(|i| tiles(i) >= wanted);
-    Ok(filling.or(candidates.last()).unwrap_or(&eligible[0]))
+    let kernel = *filling.or(candidates.last()).unwrap_or(&eligible[0]);
+    Ok(kernel.into())
 }
 
 #[cfg(test)]
@@ -50,7 +53,7 @@ mod tests {
             driver: String::new(),
         };
         let area = |m, n| {
-            let i = select(true, Dtype::F16, m, n, &device).unwrap();
+            let i = select(true, Dtype::F16, m, n, 4096, &device).unwrap().kernel;
             i.bm * i.bn
         };
         assert_eq!(area(4096, 4096), 128 * 256);

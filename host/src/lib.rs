@@ -31,7 +31,8 @@
 //! | [`epilogue`] | [`Epilogue`], and the names of the fused forms |
 //! | [`mod@gemm`] | [`gemm()`], [`linear`], [`Plan`]: a checked launch, ready to repeat |
 //! | [`kernels`] | the registry: which kernels there are and which a device can run |
-//! | [`heuristic`] | which of them to use for a shape |
+//! | [`schedule`] | how thread blocks share the work: tiles, split-K, stream-K; [`Choice`] |
+//! | [`heuristic`] | which kernel and schedule to use for a shape |
 //! | [`measure`] | [`measure::time`]: median, p95 and spread of repeated launches |
 //! | [`ptx`] | the embedded PTX, one kernel at a time |
 //! | [`error`] | [`Error`] |
@@ -48,6 +49,7 @@ pub mod matrix;
 pub mod measure;
 pub mod packed;
 pub mod ptx;
+pub mod schedule;
 
 pub use cuda::CudaDevice;
 pub use device::Device;
@@ -57,3 +59,4 @@ pub use error::{Error, Result};
 pub use gemm::{Plan, Weight, gemm, linear};
 pub use matrix::Matrix;
 pub use packed::PackedWeight;
+pub use schedule::{Choice, Schedule};

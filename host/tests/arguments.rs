@@ -46,6 +46,9 @@ impl Device for Recorder {
         let size = bytes.next_multiple_of(256);
         Ok(Arc::new(Address(self.next.fetch_add(size, Ordering::Relaxed), bytes)))
     }
+    fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        self.allocate(bytes)
+    }
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let record = (launch.entry, launch.grid, launch.params.len());
         self.launches.lock().unwrap().push(record);
@@ -143,7 +146,10 @@ fn a_grid_covers_y() {
     let mut y = empty(&d, 1000, 3000);
     for kernel in kernels::all().filter(|i| i.dtype == Dtype::F16 && !i.family.is_sparse()) {
         let e = Epilogue::default();
-        Plan::new(Some(kernel), &x, Weight::Dense(&w), &e, &mut y).unwrap().launch().unwrap();
+        Plan::new(Some(kernel.into()), &x, Weight::Dense(&w), &e, &mut y)
+            .unwrap()
+            .launch()
+            .unwrap();
         let grid = 1000u32.div_ceil(kernel.bm) * 3000u32.div_ceil(kernel.bn);
         assert_eq!(launches(&d), [(kernel.name, grid, 112)]);
     }
@@ -184,7 +190,10 @@ fn kernels_must_suit_operands_and_device() {
     let plan = |name: &str, y: &mut Matrix<f16>| {
         let kernel = kernels::find(name).unwrap();
         let e = Epilogue::default();
-        Plan::new(Some(kernel), &x, Weight::Dense(&w), &e, y).map(|_| ()).unwrap_err().to_string()
+        Plan::new(Some(kernel.into()), &x, Weight::Dense(&w), &e, y)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     let text = plan("sm80_sparse24_f16_64x128x64", &mut y);
     assert!(text.contains("sm80_sparse24_f16_64x128x64, must be dense"), "{text}");

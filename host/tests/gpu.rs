@@ -115,7 +115,7 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
             bias: bias.as_ref(),
             activation: self.activation,
         };
-        Plan::new(Some(kernel), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
+        Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
         let out = y.to_vec().unwrap();
         let around = frame.to_vec().unwrap();
         for (i, value) in around.iter().enumerate() {
@@ -310,7 +310,7 @@ fn c_may_be_y_itself() {
         let epilogue = Epilogue { alpha, beta, c: Some(&c), bias: Some(&bias), activation };
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
-        Plan::new(Some(kernel), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
+        Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
         host.check(kernel, &y.to_vec().unwrap(), reference::check);
     }
 }
@@ -341,7 +341,7 @@ fn offsets_of_over_two_billion_elements() {
         let epilogue = Epilogue { alpha, beta, c: Some(&c), bias: Some(&bias), activation };
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
-        Plan::new(Some(kernel), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
+        Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
         host.check(kernel, &y.to_vec().unwrap(), reference::check);
     }
 }
@@ -380,7 +380,8 @@ fn huge(m: usize, n: usize, k: usize, rows: &[usize]) {
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
         let mut y = Matrix::<f16>::poisoned(&device(), m, n).unwrap();
-        let plan = Plan::new(Some(kernel), &x, weight, &Epilogue::default(), &mut y).unwrap();
+        let plan =
+            Plan::new(Some(kernel.into()), &x, weight, &Epilogue::default(), &mut y).unwrap();
         plan.launch().unwrap();
         let out = y.to_vec().unwrap();
         assert!(out.iter().all(|y| !y.is_nan()), "{name}: part of Y was not written");

@@ -42,7 +42,7 @@ fn run<T: Element + Value + OutputOf<T>>(
     let mut y = Matrix::<T>::poisoned(&device, m, n).unwrap();
     let sparse = kernel.family.is_sparse();
     let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
-    let plan = Plan::new(Some(kernel), &x, weight, &Epilogue::default(), &mut y).unwrap();
+    let plan = Plan::new(Some(kernel.into()), &x, weight, &Epilogue::default(), &mut y).unwrap();
     if let Err(error) = plan.launch() {
         return Outcome::Caught(error.to_string());
     }

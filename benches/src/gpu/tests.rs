@@ -102,9 +102,9 @@ impl FakeDevice {
         memory.content.lock().unwrap()[..end].copy_from_slice(&bytes[..end]);
     }
 
-    /// `layout::params::GemmParams`: ten words of 64 bits, eight of 32.
+    /// `layout::params::GemmParams`: thirteen words of 64 bits, twelve of 32.
     fn multiply(&self, sparse: bool, params: &[u8]) {
-        let (wide, narrow) = (addresses(params), words(&params[80..]));
+        let (wide, narrow) = (addresses(params), words(&params[104..]));
         let (m, n, k) = (narrow[0] as usize, narrow[1] as usize, narrow[2] as usize);
         let x = halves(&self.read(wide[0]));
         let x = MatRef::contiguous(&x, m, k).unwrap();
@@ -163,6 +163,10 @@ impl Device for FakeDevice {
         let memory = Arc::new(FakeMemory { address, content });
         all.insert(address, Arc::clone(&memory));
         Ok(memory)
+    }
+
+    fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
+        self.allocate(bytes)
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {

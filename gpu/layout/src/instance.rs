@@ -3,7 +3,7 @@
 //! Each family's macro hands its list to a macro of the caller: `gpu` turns a line into two kernels
 //! (f16 and bf16), [`INSTANCES`] into two entries of the registry. To add a tile shape, add a line.
 //! The columns: entry names, `[BM tokens, BN features, BK]`, `[warps along tokens, along features]`,
-//! pipeline stages, least blocks per SM (which caps the registers).
+//! pipeline stages, blocks per SM (which caps the registers).
 
 /// `wmma_dense_*`: wmma m16n16k16 from padded shared memory.
 #[macro_export]
@@ -85,6 +85,8 @@ pub struct Instance {
     pub warps_n: u32,
     /// Stages of the cp.async pipeline.
     pub stages: u32,
+    /// Blocks that a multiprocessor is meant to run at a time; registers are allotted for them.
+    pub blocks_per_sm: u32,
 }
 
 /// Padding of a shared-memory row of the wmma kernels, in 16-bit elements: 16 bytes shift each row
@@ -136,14 +138,14 @@ impl Instance {
 
 macro_rules! entries {
     ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
-        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {
+        [$wm:literal, $wn:literal] $stages:literal $blocks:literal;)*) => {
         &[$(
-            entries!(@one $family F16 $f16 $bm $bn $bk $wm $wn $stages),
-            entries!(@one $family Bf16 $bf16 $bm $bn $bk $wm $wn $stages),
+            entries!(@one $family F16 $f16 $bm $bn $bk $wm $wn $stages $blocks),
+            entries!(@one $family Bf16 $bf16 $bm $bn $bk $wm $wn $stages $blocks),
         )*]
     };
     (@one $family:ident $dtype:ident $name:ident $bm:literal $bn:literal $bk:literal
-        $wm:literal $wn:literal $stages:literal) => {
+        $wm:literal $wn:literal $stages:literal $blocks:literal) => {
         Instance {
             name: stringify!($name),
             family: Family::$family,
@@ -154,6 +156,7 @@ macro_rules! entries {
             warps_m: $wm,
             warps_n: $wn,
             stages: $stages,
+            blocks_per_sm: $blocks,
         }
     };
 }

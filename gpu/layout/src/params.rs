@@ -31,8 +31,14 @@ pub struct GemmParams {
     pub c: u64,
     /// bias, `[n]` in the input type, or 0.
     pub bias: u64,
-    /// Y, `[m, n]` with row stride `ldy`.
+    /// Y, `[m, n]` (`[m, n/2]` where `gated`) with row stride `ldy`.
     pub y: u64,
+    /// Factors of the rows of Y before they are rounded to int8, `[m]` in f32, or 0.
+    pub row_scale: u64,
+    /// Partial tiles in f32, see [`partial_slot`]; 0 where no tile is shared.
+    pub workspace: u64,
+    /// [`COUNTERS`] words that are 0 before and after a launch; 0 where no tile is shared.
+    pub counters: u64,
     /// Elements from one row of X to the next.
     pub ldx: u64,
     /// Elements from one row of W to the next; sparse kernels: `k_padded / 2`.
@@ -57,6 +63,23 @@ pub struct GemmParams {
     pub output: u32,
     /// Which operands a kernel may touch 16 bytes at a time: the `ALIGNED_*` bits.
     pub aligned: u32,
+    /// Whether features 2j and 2j + 1 are a gate and its value: `y[j] = act(z[2j]) * z[2j + 1]`.
+    pub gated: u32,
+    /// Whole tiles that each block computes: block b of G those numbered `b`, `b + G`, ...
+    pub waves: u32,
+    /// Of the tiles that are left then, units of work (one tile, one K-block) of each block.
+    pub units: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Words of [`GemmParams::counters`], one for each tile that is shared between blocks.
+pub const COUNTERS: u32 = 1 << 16;
+
+/// Where in the workspace, counted in tiles of BM x BN f32, block `block` leaves a partial sum. Its run
+/// of units touches at most two tiles in part: the one it begins in, and the one it ends in.
+pub const fn partial_slot(block: u32, begins_tile: bool) -> u32 {
+    2 * block + begins_tile as u32
 }
 
 /// Bit of [`GemmParams::aligned`]: address and row stride of X are multiples of 16 bytes.
