@@ -6,15 +6,17 @@
 //! | [`ampere::dense`] | `sm80_dense_*`: mma.sync from swizzled shared memory |
 //! | [`ampere::sparse`] | `sm80_sparse24_*`: mma.sp over Packed24 |
 //! | [`compress`] | `compress24_*`: prune and pack W in one pass |
+//! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
 //! | [`load`] | tiles of an operand, from global to shared memory, edges included |
 //! | [`pipeline`] | the multistage cp.async main loop of the three GEMMs |
 //! | [`epilogue`] | alpha, beta*C, bias, activation and the store of Y, of all GEMMs |
 //!
-//! A GEMM kernel takes `layout::params::GemmParams` and is launched with a linear grid of one block
-//! per tile of Y, ordered by `layout::raster`. Tile shapes are listed in `layout::instance`.
+//! A GEMM kernel takes `layout::params::GemmParams` and is launched with a linear grid, whose blocks take
+//! tiles of Y in the order of `layout::raster`. Tile shapes are listed in `layout::instance`.
 #![no_std]
 #![cfg(target_arch = "nvptx64")]
-#![feature(abi_ptx, asm_experimental_arch)]
+// stmt_expr_attributes: closures that must be inlined, or what they capture goes to local memory.
+#![feature(abi_ptx, asm_experimental_arch, stmt_expr_attributes)]
 
 /// Turns a family's list of instances (`layout::instance`) into entries, f16 and bf16 of each line. The
 /// module defines before it `instance!`, which names the generic kernel with an instance's constants.
@@ -29,8 +31,8 @@ macro_rules! define_kernels {
         /// An instance of the module's kernel; its name says type and tile.
         ///
         /// # Safety
-        /// `p` describes valid operands; the grid is linear, one block per tile of Y; threads and
-        /// shared memory of a block are those of the instance.
+        /// `p` describes valid operands and, with the grid, a schedule that covers Y; threads and shared
+        /// memory of a block are those of the instance.
         #[::cuda_std::kernel(launch_bounds($wm * $wn * 32, $min_blocks))]
         pub unsafe fn $name(p: GemmParams) {
             // SAFETY: as the caller vouches.
@@ -51,6 +53,7 @@ pub mod epilogue;
 pub mod load;
 pub mod pipeline;
 pub mod wmma;
+pub mod work;
 
 use layout::params::GemmParams;
 use layout::raster;
@@ -60,10 +63,21 @@ use layout::raster;
 /// shape that reads least of X and W.
 const BAND: u32 = 8;
 
-/// First token and first feature of the block's tile.
+/// First token and first feature of a tile.
 #[inline(always)]
-fn tile_origin(p: &GemmParams, bm: u32, bn: u32) -> (u32, u32) {
-    let (tm, tn) =
-        raster::tile(cuda_std::thread::block_idx_x(), p.m.div_ceil(bm), p.n.div_ceil(bn), BAND);
+fn tile_origin(p: &GemmParams, tile: u32, bm: u32, bn: u32) -> (u32, u32) {
+    let (tm, tn) = raster::tile(tile, p.m.div_ceil(bm), p.n.div_ceil(bn), BAND);
     (tm * bm, tn * bn)
+}
+
+/// Tiles of Y.
+#[inline(always)]
+fn tiles(p: &GemmParams, bm: u32, bn: u32) -> u32 {
+    p.m.div_ceil(bm) * p.n.div_ceil(bn)
+}
+
+/// K-blocks of a tile. At least one, so that Y is written where K is 0.
+#[inline(always)]
+fn k_blocks(p: &GemmParams, bk: u32) -> u32 {
+    p.k.div_ceil(bk).max(1)
 }

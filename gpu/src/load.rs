@@ -2,7 +2,11 @@
 //!
 //! A tile is ROWS rows of BK elements, K contiguous. Thread t copies chunk t % CHUNKS (16 bytes) of
 //! rows t / CHUNKS, + STEP, + 2 STEP, ...: neighbours read neighbouring chunks, so a warp's request is
-//! made of whole rows of the tile. Rows past the matrix and K past its end become zeros.
+//! made of whole rows of the tile.
+//!
+//! Rows past the matrix are copies of its last row: what is computed from them is not stored, and
+//! an address costs less than a row of zeros. K past its end must count as zero, and is copied
+//! separately ([`TileLoader::copy_any`]), so that the main loop has no such case.
 
 use cuda_std::{cp_async, global, shared};
 use layout::swizzle;
@@ -11,20 +15,19 @@ use layout::swizzle;
 ///
 /// `PADDING` 0 stores swizzled rows (`layout::swizzle`), otherwise rows with that many bytes added.
 pub struct TileLoader<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32> {
-    /// Global address of the thread's first chunk at k = 0.
+    /// Global address of the thread's chunk in row 0 at k = 0.
     source: u64,
-    /// Elements from one row of the matrix to the next.
-    ld: u64,
+    /// Bytes from one row of the matrix to the next.
+    pitch: u32,
+    /// The thread's first row of the matrix.
+    row: u32,
+    /// Last row of the matrix.
+    last: u32,
     /// Offset of the first chunk in the tile.
     destination: u32,
-    /// How many of the thread's rows exist.
-    rows: u32,
     /// Elements of a row from the thread's chunk to the end of K; negative where it starts past it.
     left: i32,
     aligned: bool,
-    /// Whether all rows of the tile exist and are aligned.
-    whole: bool,
-    k: u32,
 }
 
 impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
@@ -43,75 +46,80 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
     /// Bytes of a tile.
     pub const BYTES: u32 = ROWS * Self::PITCH;
 
-    /// A loader for the tiles that start at row `first` of a matrix of `rows` rows and `k` columns
-    /// (both below 2^31) at `matrix`, `ld` elements a row. `aligned`: address and stride are multiples of 16 bytes.
+    /// A loader for the tiles that start at row `first` of a matrix of `rows` > 0 rows and `k` columns
+    /// (both below 2^31) at `matrix`, `ld` < 2^31 elements a row. `aligned`: address and stride are
+    /// multiples of 16 bytes.
     #[inline(always)]
     pub fn new(matrix: u64, ld: u64, first: u32, rows: u32, k: u32, aligned: bool) -> Self {
         let t = cuda_std::thread::thread_idx_x();
         let (row, chunk) = (t / Self::CHUNKS, t % Self::CHUNKS);
-        let past = rows.saturating_sub(first).saturating_sub(row);
         let destination = if PADDING == 0 {
             swizzle::offset(row, chunk, Self::CHUNKS)
         } else {
             row * Self::PITCH + chunk * swizzle::CHUNK_BYTES
         };
         Self {
-            source: matrix + ((first + row) as u64 * ld + (chunk * 8) as u64) * 2,
-            ld,
+            source: matrix + (chunk * 16) as u64,
+            pitch: ld as u32 * 2,
+            row: first + row,
+            last: rows - 1,
             destination,
-            rows: past.div_ceil(Self::STEP),
             left: k as i32 - (chunk * 8) as i32,
             aligned,
-            whole: aligned && first.saturating_add(ROWS) <= rows,
-            k,
         }
     }
 
-    /// Starts the thread's copies of the tile at column `k` into the tile at shared address `tile`.
+    /// Whether every tile that K fills can be copied by [`Self::copy_part`].
+    #[inline(always)]
+    pub fn is_aligned(&self) -> bool {
+        self.aligned
+    }
+
+    /// Address of copy `i` at column `k`.
+    #[inline(always)]
+    fn chunk(&self, i: u32, k: u32) -> u64 {
+        let row = (self.row + i * Self::STEP).min(self.last);
+        self.source + k as u64 * 2 + row as u64 * self.pitch as u64
+    }
+
+    /// Starts part `part` of `parts` of the thread's copies of the tile at column `k` into the tile at
+    /// shared address `tile`, or nothing where `active` is false. No branch, so that the copies can be
+    /// scheduled among other instructions.
+    ///
+    /// # Safety
+    /// As for [`Self::copy_any`]; where active, the operand is aligned and has BK columns from `k` on.
+    #[inline(always)]
+    pub unsafe fn copy_part(&self, tile: u32, k: u32, part: u32, parts: u32, active: bool) {
+        for i in part * Self::COPIES / parts..(part + 1) * Self::COPIES / parts {
+            let destination = tile + self.destination + i * Self::STEP * Self::PITCH;
+            // SAFETY: the chunk lies inside the matrix; the caller vouches for the tile.
+            unsafe { cp_async::copy_16_if(destination, self.chunk(i, k), active) };
+        }
+    }
+
+    /// Copies the thread's share of any tile, the end of K included.
     ///
     /// # Safety
     /// `tile` has `Self::BYTES` bytes of shared memory that no thread reads before the copies have
     /// been waited for; the matrix given to [`Self::new`] is readable.
     #[inline(always)]
-    pub unsafe fn copy(&self, tile: u32, k: u32) {
-        let step = Self::STEP as u64 * self.ld * 2;
-        let mut source = self.source + k as u64 * 2;
-        let destination = tile + self.destination;
-        // Nearly all tiles are whole. Without this case, edge arithmetic cost the large sparse kernel 10%
-        // and the dense one 5% (docs/tuning.md).
-        if self.whole && k + BK <= self.k {
-            for i in 0..Self::COPIES {
-                // SAFETY: the chunk lies inside the matrix; the caller vouches for the tile.
-                unsafe { cp_async::copy_16(destination + i * Self::STEP * Self::PITCH, source) };
-                source += step;
-            }
-            return;
-        }
+    pub unsafe fn copy_any(&self, tile: u32, k: u32) {
         let left = (self.left - k as i32).clamp(0, 8) as u32;
-        if self.aligned {
-            for i in 0..Self::COPIES {
-                let valid = if i < self.rows { left * 2 } else { 0 };
-                // SAFETY: `valid` bytes lie inside the matrix; the caller vouches for the tile.
-                unsafe {
-                    let row = destination + i * Self::STEP * Self::PITCH;
-                    cp_async::copy_16_zfill(row, source, valid);
-                }
-                source += step;
-            }
-        } else {
-            for i in 0..cuda_std::thread::opaque(Self::COPIES) {
-                let row = destination + i * Self::STEP * Self::PITCH;
-                let valid = if i < self.rows { left } else { 0 };
-                for e in 0..cuda_std::thread::opaque(8) {
-                    // SAFETY: element e < valid lies inside the matrix; the caller vouches for the
-                    // tile.
-                    unsafe {
+        for i in 0..cuda_std::thread::opaque(Self::COPIES) {
+            let row = tile + self.destination + i * Self::STEP * Self::PITCH;
+            // Nothing is read where nothing is left, but the address must be one of the matrix.
+            let source = self.chunk(i, if left == 0 { 0 } else { k });
+            // SAFETY: `left` elements lie inside the matrix; the caller vouches for the tile.
+            unsafe {
+                if self.aligned {
+                    cp_async::copy_16_zfill(row, source, left * 2);
+                } else {
+                    for e in 0..cuda_std::thread::opaque(8) {
                         let value =
-                            if e < valid { global::load_u16(source + e as u64 * 2) } else { 0 };
+                            if e < left { global::load_u16(source + e as u64 * 2) } else { 0 };
                         shared::store_u16(row + e * 2, value);
                     }
                 }
-                source += step;
             }
         }
     }

@@ -18,7 +18,9 @@
 
 use crate::epilogue::Staging;
 use crate::load::TileLoader;
-use crate::{pipeline, tile_origin};
+use crate::pipeline::{self, Tiles};
+use crate::work::{self, Segment};
+use crate::{k_blocks, tile_origin, tiles};
 use cuda_std::convert::Convert;
 use cuda_std::wmma::{Wmma, store_d};
 use cuda_std::{shared, thread};
@@ -58,79 +60,89 @@ unsafe fn dense<
 >(
     p: &GemmParams,
 ) {
-    let row = const { BK + WMMA_ROW_PADDING };
-    let stage_bytes = const { Family::WmmaDense.stage_bytes(BM, BN, BK) };
-    let (m0, n0) = tile_origin(p, BM, BN);
-    let base = shared::base();
-    let x_tiles = TileLoader::<BM, BK, THREADS, ROW_PADDING_BYTES>::new(
-        p.x,
-        p.ldx,
-        m0,
-        p.m,
-        p.k,
-        p.aligned & ALIGNED_X != 0,
-    );
-    let w_tiles = TileLoader::<BN, BK, THREADS, ROW_PADDING_BYTES>::new(
-        p.w,
-        p.ldw,
-        n0,
-        p.n,
-        p.k,
-        p.aligned & ALIGNED_W != 0,
-    );
+    let each = #[inline(always)]
+    |segment: &Segment| {
+        let row = const { BK + WMMA_ROW_PADDING };
+        let stage_bytes = const { Family::WmmaDense.stage_bytes(BM, BN, BK) };
+        let (m0, n0) = tile_origin(p, segment.tile, BM, BN);
+        let base = shared::base();
+        let x_aligned = p.aligned & ALIGNED_X != 0;
+        let w_aligned = p.aligned & ALIGNED_W != 0;
+        let x_tiles = TileLoader::<BM, BK, THREADS, ROW_PADDING_BYTES>::new(
+            p.x, p.ldx, m0, p.m, p.k, x_aligned,
+        );
+        let w_tiles = TileLoader::<BN, BK, THREADS, ROW_PADDING_BYTES>::new(
+            p.w, p.ldw, n0, p.n, p.k, w_aligned,
+        );
 
-    let warp = thread::thread_idx_x() / 32;
-    let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
-    let a_base = base + warp_m * WARP_M * row * 2;
-    let b_base = base + (BM + warp_n * WARP_N) * row * 2;
+        let warp = thread::thread_idx_x() / 32;
+        let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
+        let a_base = base + warp_m * WARP_M * row * 2;
+        let b_base = base + (BM + warp_n * WARP_N) * row * 2;
 
-    let mut acc = [[[0f32; 8]; NT]; MT];
-    pipeline::run::<_, STAGES, STEPS, PENDING>(
-        p.k.div_ceil(BK),
-        Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] },
-        |tile, slot| {
-            let stage = base + slot * stage_bytes;
-            // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
-            unsafe {
-                x_tiles.copy(stage, tile * BK);
-                w_tiles.copy(stage + BM * row * 2, tile * BK);
-            }
-        },
-        |slot, step, _| {
-            let at = slot * stage_bytes + step * 32;
-            let mut f = Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] };
-            // SAFETY: the rows are those of the slot's tiles; all lanes are here.
-            unsafe {
+        let mut acc = [[[0f32; 8]; NT]; MT];
+        pipeline::run::<_, STAGES, STEPS, PENDING>(
+            &Tiles::new(segment, p.k, BK, x_aligned && w_aligned),
+            Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] },
+            #[inline(always)]
+            |block, slot| {
+                let stage = base + slot * stage_bytes;
+                // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
+                unsafe {
+                    x_tiles.copy_any(stage, block * BK);
+                    w_tiles.copy_any(stage + BM * row * 2, block * BK);
+                }
+            },
+            |block, slot, step, active| {
+                let stage = base + slot * stage_bytes;
+                // SAFETY: as above; where active, the operands are aligned and K fills the block.
+                unsafe {
+                    x_tiles.copy_part(stage, block * BK, step, STEPS, active);
+                    w_tiles.copy_part(stage + BM * row * 2, block * BK, step, STEPS, active);
+                }
+            },
+            |slot, step, _| {
+                let at = slot * stage_bytes + step * 32;
+                let mut f = Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] };
+                // SAFETY: the rows are those of the slot's tiles; all lanes are here.
+                unsafe {
+                    for i in 0..MT {
+                        f.a[i] = T::load_a(a_base + at + i as u32 * 16 * row * 2, row);
+                    }
+                    for j in 0..NT {
+                        f.b[j] = T::load_b(b_base + at + j as u32 * 16 * row * 2, row);
+                    }
+                }
+                f
+            },
+            |f: &Fragments<MT, NT>, _| {
                 for i in 0..MT {
-                    f.a[i] = T::load_a(a_base + at + i as u32 * 16 * row * 2, row);
+                    for j in 0..NT {
+                        T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
+                    }
                 }
-                for j in 0..NT {
-                    f.b[j] = T::load_b(b_base + at + j as u32 * 16 * row * 2, row);
-                }
-            }
-            f
-        },
-        |f: &Fragments<MT, NT>, _| {
-            for i in 0..MT {
-                for j in 0..NT {
-                    T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
-                }
-            }
-        },
-    );
+            },
+        );
 
-    let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
-    for i in 0..MT {
-        for j in 0..NT {
-            // SAFETY: the 16x16 tile lies in the warp's staging area, which the pipeline left free.
-            unsafe {
-                let at = staging.at(i as u32 * 16, j as u32 * 16);
-                store_d(at, Staging::<WARP_M, WARP_N, PADDING>::PITCH, &acc[i][j]);
+        let flat = acc.as_flattened_mut().as_flattened_mut();
+        // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
+        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+            return;
+        }
+        let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
+        for i in 0..MT {
+            for j in 0..NT {
+                // SAFETY: the 16x16 tile lies in the warp's staging area, which is free.
+                unsafe {
+                    let at = staging.at(i as u32 * 16, j as u32 * 16);
+                    store_d(at, Staging::<WARP_M, WARP_N, PADDING>::PITCH, &acc[i][j]);
+                }
             }
         }
-    }
-    // SAFETY: staged above by all lanes; `p` is valid.
-    unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+        // SAFETY: staged above by all lanes; `p` is valid.
+        unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+    };
+    work::for_each(p, tiles(p, BM, BN), k_blocks(p, BK), each);
 }
 
 macro_rules! instance {

@@ -29,6 +29,20 @@ pub unsafe fn copy_16_zfill(destination: u32, source: u64, valid: u32) {
     }
 }
 
+/// As [`copy_16`] where `active`, else nothing: a predicate, not a branch.
+///
+/// # Safety
+/// As for [`copy_16`] where active.
+#[inline(always)]
+pub unsafe fn copy_16_if(destination: u32, source: u64, active: bool) {
+    // SAFETY: the caller vouches for both addresses.
+    unsafe {
+        asm!("{{ .reg .pred p; setp.ne.u32 p, {}, 0;",
+            "@p cp.async.cg.shared.global.L2::128B [{}], [{}], 16; }}",
+            in(reg32) active as u32, in(reg32) destination, in(reg64) source, options(nostack));
+    }
+}
+
 /// Closes the thread's current group of copies.
 #[inline(always)]
 pub fn commit_group() {

@@ -17,7 +17,9 @@
 
 use crate::epilogue::Staging;
 use crate::load::TileLoader;
-use crate::{pipeline, tile_origin};
+use crate::pipeline::{self, Tiles};
+use crate::work::{self, Segment};
+use crate::{k_blocks, tile_origin, tiles};
 use cuda_std::convert::Convert;
 use cuda_std::mma::Mma;
 use cuda_std::{ldmatrix, shared, thread};
@@ -57,80 +59,98 @@ unsafe fn dense<
 >(
     p: &GemmParams,
 ) {
-    let chunks = const { BK / 8 };
-    let stage_bytes = const { Family::Sm80Dense.stage_bytes(BM, BN, BK) };
-    let (m0, n0) = tile_origin(p, BM, BN);
-    let base = shared::base();
-    let x_tiles =
-        TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, p.aligned & ALIGNED_X != 0);
-    let w_tiles =
-        TileLoader::<BN, BK, THREADS, 0>::new(p.w, p.ldw, n0, p.n, p.k, p.aligned & ALIGNED_W != 0);
+    let each = #[inline(always)]
+    |segment: &Segment| {
+        let chunks = const { BK / 8 };
+        let stage_bytes = const { Family::Sm80Dense.stage_bytes(BM, BN, BK) };
+        let (m0, n0) = tile_origin(p, segment.tile, BM, BN);
+        let base = shared::base();
+        let x_aligned = p.aligned & ALIGNED_X != 0;
+        let w_aligned = p.aligned & ALIGNED_W != 0;
+        let x_tiles = TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
+        let w_tiles = TileLoader::<BN, BK, THREADS, 0>::new(p.w, p.ldw, n0, p.n, p.k, w_aligned);
 
-    let (warp, lane) = (thread::thread_idx_x() / 32, thread::lane());
-    let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
-    let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
-    let (b_row, b_chunk) = fragment::ldmatrix_b16(lane);
-    // A lane's first chunk in the tiles of slot 0. Tiles, and rows of a warp part, start at multiples of
-    // 8 rows, so the swizzle depends on the lane alone, and a k-step's chunks are found by flipping
-    // bits of the address (`swizzle::step`) instead of computing it.
-    let a_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(a_row, a_chunk, chunks);
-    let b_at = base + (BM + warp_n * WARP_N) * BK * 2 + swizzle::offset(b_row, b_chunk, chunks);
+        let (warp, lane) = (thread::thread_idx_x() / 32, thread::lane());
+        let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
+        let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
+        let (b_row, b_chunk) = fragment::ldmatrix_b16(lane);
+        // A lane's first chunk in the tiles of slot 0. Tiles, and rows of a warp part, start at multiples
+        // of 8 rows, so the swizzle depends on the lane alone, and a k-step's chunks are found by
+        // flipping bits of the address (`swizzle::step`) instead of computing it.
+        let a_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(a_row, a_chunk, chunks);
+        let b_at = base + (BM + warp_n * WARP_N) * BK * 2 + swizzle::offset(b_row, b_chunk, chunks);
 
-    let mut acc = [[[0f32; 4]; NT]; MT];
-    pipeline::run::<_, STAGES, STEPS, PENDING>(
-        p.k.div_ceil(BK),
-        Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] },
-        |tile, slot| {
-            let stage = base + slot * stage_bytes;
-            // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
-            unsafe {
-                x_tiles.copy(stage, tile * BK);
-                w_tiles.copy(stage + BM * BK * 2, tile * BK);
-            }
-        },
-        |slot, step, _| {
-            let stage = slot * stage_bytes;
-            let a_at = swizzle::step(a_at + stage, step * 2);
-            let b_at = swizzle::step(b_at + stage, step * 2);
-            let mut f = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
-            // SAFETY: the addresses are those of chunks of the slot's tiles; all lanes are here.
-            unsafe {
-                for i in 0..MT {
-                    f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * BK * 2);
-                }
-                for j in 0..NT / 2 {
-                    let [r0, r1, r2, r3] = ldmatrix::x4(b_at + j as u32 * 16 * BK * 2);
-                    f.b[2 * j] = [r0, r1];
-                    f.b[2 * j + 1] = [r2, r3];
-                }
-            }
-            f
-        },
-        |f: &Fragments<MT, NT>, _| {
-            for i in 0..MT {
-                for j in 0..NT {
-                    T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
-                }
-            }
-        },
-    );
-
-    let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
-    for i in 0..MT {
-        for j in 0..NT {
-            for half in 0..2 {
-                let (row, column) = fragment::accumulator(lane, 2 * half);
-                let [c0, c1] = [acc[i][j][2 * half as usize], acc[i][j][2 * half as usize + 1]];
-                // SAFETY: the element lies in the warp's staging area, which the pipeline left free.
+        let mut acc = [[[0f32; 4]; NT]; MT];
+        pipeline::run::<_, STAGES, STEPS, PENDING>(
+            &Tiles::new(segment, p.k, BK, x_aligned && w_aligned),
+            Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] },
+            #[inline(always)]
+            |block, slot| {
+                let stage = base + slot * stage_bytes;
+                // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
                 unsafe {
-                    let at = staging.at(i as u32 * 16 + row, j as u32 * 8 + column);
-                    shared::store_f32x2(at, c0, c1);
+                    x_tiles.copy_any(stage, block * BK);
+                    w_tiles.copy_any(stage + BM * BK * 2, block * BK);
+                }
+            },
+            |block, slot, step, active| {
+                let stage = base + slot * stage_bytes;
+                // SAFETY: as above; where active, the operands are aligned and K fills the block.
+                unsafe {
+                    x_tiles.copy_part(stage, block * BK, step, STEPS, active);
+                    w_tiles.copy_part(stage + BM * BK * 2, block * BK, step, STEPS, active);
+                }
+            },
+            |slot, step, _| {
+                let stage = slot * stage_bytes;
+                let a_at = swizzle::step(a_at + stage, step * 2);
+                let b_at = swizzle::step(b_at + stage, step * 2);
+                let mut f = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
+                // SAFETY: the addresses are those of chunks of the slot's tiles; all lanes are here.
+                unsafe {
+                    for i in 0..MT {
+                        f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * BK * 2);
+                    }
+                    for j in 0..NT / 2 {
+                        let [r0, r1, r2, r3] = ldmatrix::x4(b_at + j as u32 * 16 * BK * 2);
+                        f.b[2 * j] = [r0, r1];
+                        f.b[2 * j + 1] = [r2, r3];
+                    }
+                }
+                f
+            },
+            |f: &Fragments<MT, NT>, _| {
+                for i in 0..MT {
+                    for j in 0..NT {
+                        T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
+                    }
+                }
+            },
+        );
+
+        let flat = acc.as_flattened_mut().as_flattened_mut();
+        // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
+        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+            return;
+        }
+        let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
+        for i in 0..MT {
+            for j in 0..NT {
+                for half in 0..2 {
+                    let (row, column) = fragment::accumulator(lane, 2 * half);
+                    let [c0, c1] = [acc[i][j][2 * half as usize], acc[i][j][2 * half as usize + 1]];
+                    // SAFETY: the element lies in the warp's staging area, which is free.
+                    unsafe {
+                        let at = staging.at(i as u32 * 16 + row, j as u32 * 8 + column);
+                        shared::store_f32x2(at, c0, c1);
+                    }
                 }
             }
         }
-    }
-    // SAFETY: staged above by all lanes; `p` is valid.
-    unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+        // SAFETY: staged above by all lanes; `p` is valid.
+        unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+    };
+    work::for_each(p, tiles(p, BM, BN), k_blocks(p, BK), each);
 }
 
 macro_rules! instance {

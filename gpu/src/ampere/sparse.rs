@@ -22,7 +22,9 @@
 
 use crate::epilogue::Staging;
 use crate::load::TileLoader;
-use crate::{pipeline, tile_origin};
+use crate::pipeline::{self, Tiles};
+use crate::work::{self, Segment};
+use crate::{k_blocks, tile_origin, tiles};
 use cuda_std::convert::Convert;
 use cuda_std::mma_sp::MmaSp;
 use cuda_std::{cp_async, ldmatrix, shared, thread};
@@ -71,117 +73,143 @@ unsafe fn sparse<
     p: &GemmParams,
 ) {
     const { assert!(BK == 64 && HALF_BK == 32 && TT == 2 * HALF_TT) };
-    let (x_chunks, w_chunks) = const { (BK / 8, HALF_BK / 8) };
-    let stage_bytes = const { Family::Sm80Sparse24.stage_bytes(BM, BN, BK) };
-    let values_at = const { BM * BK * 2 };
-    let metadata_at = values_at + const { BN * HALF_BK * 2 };
-    let (m0, n0) = tile_origin(p, BM, BN);
-    let base = shared::base();
-    let n_padded = p.n.next_multiple_of(BLOCK_ROWS as u32);
-    let k_blocks = p.k.div_ceil(BK);
-    let x_tiles =
-        TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, p.aligned & ALIGNED_X != 0);
-    let w_tiles = TileLoader::<BN, HALF_BK, THREADS, 0>::new(
-        p.w,
-        p.ldw,
-        n0,
-        n_padded,
-        k_blocks * HALF_BK,
-        true,
-    );
-    // Thread t < BN/2 copies chunk t % 8 of the tile's metadata block t / 8.
-    let t = thread::thread_idx_x();
-    let row_block = (n0 / BLOCK_ROWS as u32 + t / 8).min(n_padded / BLOCK_ROWS as u32 - 1);
-    let metadata =
-        p.metadata + row_block as u64 * k_blocks as u64 * BLOCK_BYTES as u64 + (t % 8 * 16) as u64;
+    let each = #[inline(always)]
+    |segment: &Segment| {
+        let (x_chunks, w_chunks) = const { (BK / 8, HALF_BK / 8) };
+        let stage_bytes = const { Family::Sm80Sparse24.stage_bytes(BM, BN, BK) };
+        let values_at = const { BM * BK * 2 };
+        let metadata_at = values_at + const { BN * HALF_BK * 2 };
+        let (m0, n0) = tile_origin(p, segment.tile, BM, BN);
+        let base = shared::base();
+        let n_padded = p.n.next_multiple_of(BLOCK_ROWS as u32);
+        let k_blocks = p.k.div_ceil(BK);
+        let x_aligned = p.aligned & ALIGNED_X != 0;
+        let x_tiles = TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
+        let w_tiles = TileLoader::<BN, HALF_BK, THREADS, 0>::new(
+            p.w,
+            p.ldw,
+            n0,
+            n_padded,
+            k_blocks * HALF_BK,
+            true,
+        );
+        // Thread t < BN/2 copies chunk t % 8 of the tile's metadata block t / 8.
+        let t = thread::thread_idx_x();
+        let row_block = (n0 / BLOCK_ROWS as u32 + t / 8).min(n_padded / BLOCK_ROWS as u32 - 1);
+        let metadata = p.metadata
+            + row_block as u64 * k_blocks as u64 * BLOCK_BYTES as u64
+            + (t % 8 * 16) as u64;
 
-    let (warp, lane) = (t / 32, thread::lane());
-    let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
-    let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
-    let (b_row, b_chunk) = fragment::ldmatrix_b32(lane);
-    // A lane's first chunk in the tiles of slot 0. Tiles, and rows of a warp part, start at multiples of
-    // 8 rows, so the swizzle depends on the lane alone, and a k-step's chunks are found by flipping
-    // bits of the address (`swizzle::step`) instead of computing it.
-    let a_at = base
-        + values_at
-        + warp_n * WARP_N * HALF_BK * 2
-        + swizzle::offset(a_row, a_chunk, w_chunks);
-    let b_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(b_row, b_chunk, x_chunks);
-    let metadata_base =
-        base + metadata_at + warp_n * (WARP_N / BLOCK_ROWS as u32) * BLOCK_BYTES + lane * 4;
-
-    let mut acc = [[[0f32; 4]; TT]; FT];
-    pipeline::run::<_, STAGES, STEPS, PENDING>(
-        k_blocks,
-        Fragments { a: [[0; 4]; FT], b: [[0; 4]; HALF_TT], metadata: [0; FT] },
-        |tile, slot| {
-            let stage = base + slot * stage_bytes;
-            // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory; the
-            // metadata block exists by construction of `row_block` and tile < k_blocks.
+        let (warp, lane) = (t / 32, thread::lane());
+        let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
+        let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
+        let (b_row, b_chunk) = fragment::ldmatrix_b32(lane);
+        // A lane's first chunk in the tiles of slot 0. Tiles, and rows of a warp part, start at multiples
+        // of 8 rows, so the swizzle depends on the lane alone, and a k-step's chunks are found by
+        // flipping bits of the address (`swizzle::step`) instead of computing it.
+        let a_at = base
+            + values_at
+            + warp_n * WARP_N * HALF_BK * 2
+            + swizzle::offset(a_row, a_chunk, w_chunks);
+        let b_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(b_row, b_chunk, x_chunks);
+        let metadata_base =
+            base + metadata_at + warp_n * (WARP_N / BLOCK_ROWS as u32) * BLOCK_BYTES + lane * 4;
+        let copy_metadata = |block: u32, stage: u32, active: bool| {
+            let source = metadata + block as u64 * BLOCK_BYTES as u64;
+            // SAFETY: the slot is free (pipeline::run); the metadata block exists by construction of
+            // `row_block` and block < k_blocks.
             unsafe {
-                x_tiles.copy(stage, tile * BK);
-                w_tiles.copy(stage + values_at, tile * HALF_BK);
-                if t < BN / 2 {
-                    let source = metadata + tile as u64 * BLOCK_BYTES as u64;
-                    cp_async::copy_16(stage + metadata_at + t * 16, source);
-                }
+                cp_async::copy_16_if(stage + metadata_at + t * 16, source, active && t < BN / 2)
             }
-        },
-        |slot, step, previous| {
-            let stage = slot * stage_bytes;
-            let (k_step, half) = (step / 2, step % 2);
-            let b_at = swizzle::step(b_at + stage, k_step * 4);
-            let mut f =
-                Fragments { a: previous.a, b: [[0; 4]; HALF_TT], metadata: previous.metadata };
-            // SAFETY: the addresses are those of chunks and words of the slot; all lanes are here.
-            unsafe {
-                for i in 0..FT {
-                    if step == 0 {
-                        f.metadata[i] =
-                            shared::load_u32(metadata_base + stage + i as u32 * BLOCK_BYTES);
-                    }
-                    if half == 0 {
-                        let a_at = swizzle::step(a_at + stage, k_step * 2);
-                        f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * HALF_BK * 2);
-                    }
-                }
-                for j in 0..HALF_TT {
-                    let row = (half * HALF_TT as u32 + j as u32) * 8;
-                    f.b[j] = ldmatrix::x4(b_at + row * BK * 2);
-                }
-            }
-            f
-        },
-        |f: &Fragments<FT, HALF_TT>, step| {
-            for i in 0..FT {
-                for j in 0..HALF_TT {
-                    let d = &mut acc[i][(step % 2) as usize * HALF_TT + j];
-                    if step / 2 == 0 {
-                        T::mma_sp::<0>(d, &f.a[i], &f.b[j], f.metadata[i]);
-                    } else {
-                        T::mma_sp::<1>(d, &f.a[i], &f.b[j], f.metadata[i]);
-                    }
-                }
-            }
-        },
-    );
+        };
 
-    // The accumulator's rows are features: it is transposed on its way to the staging area.
-    let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
-    for i in 0..FT {
-        for j in 0..TT {
-            for r in 0..4 {
-                let (feature, token) = fragment::accumulator(lane, r);
-                // SAFETY: the element lies in the warp's staging area, which the pipeline left free.
+        let mut acc = [[[0f32; 4]; TT]; FT];
+        pipeline::run::<_, STAGES, STEPS, PENDING>(
+            &Tiles::new(segment, p.k, BK, x_aligned),
+            Fragments { a: [[0; 4]; FT], b: [[0; 4]; HALF_TT], metadata: [0; FT] },
+            #[inline(always)]
+            |block, slot| {
+                let stage = base + slot * stage_bytes;
+                // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
                 unsafe {
-                    let at = staging.at(j as u32 * 8 + token, i as u32 * 16 + feature);
-                    shared::store_f32(at, acc[i][j][r as usize]);
+                    x_tiles.copy_any(stage, block * BK);
+                    w_tiles.copy_any(stage + values_at, block * HALF_BK);
+                }
+                copy_metadata(block, stage, true);
+            },
+            |block, slot, step, active| {
+                let stage = base + slot * stage_bytes;
+                // SAFETY: as above; where active, X is aligned and K fills the block.
+                unsafe {
+                    x_tiles.copy_part(stage, block * BK, step, STEPS, active);
+                    w_tiles.copy_part(stage + values_at, block * HALF_BK, step, STEPS, active);
+                }
+                if step == 0 {
+                    copy_metadata(block, stage, active);
+                }
+            },
+            |slot, step, previous| {
+                let stage = slot * stage_bytes;
+                let (k_step, half) = (step / 2, step % 2);
+                let b_at = swizzle::step(b_at + stage, k_step * 4);
+                let mut f =
+                    Fragments { a: previous.a, b: [[0; 4]; HALF_TT], metadata: previous.metadata };
+                // SAFETY: the addresses are those of chunks and words of the slot; all lanes are here.
+                unsafe {
+                    for i in 0..FT {
+                        if step == 0 {
+                            f.metadata[i] =
+                                shared::load_u32(metadata_base + stage + i as u32 * BLOCK_BYTES);
+                        }
+                        if half == 0 {
+                            let a_at = swizzle::step(a_at + stage, k_step * 2);
+                            f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * HALF_BK * 2);
+                        }
+                    }
+                    for j in 0..HALF_TT {
+                        let row = (half * HALF_TT as u32 + j as u32) * 8;
+                        f.b[j] = ldmatrix::x4(b_at + row * BK * 2);
+                    }
+                }
+                f
+            },
+            |f: &Fragments<FT, HALF_TT>, step| {
+                for i in 0..FT {
+                    for j in 0..HALF_TT {
+                        let d = &mut acc[i][(step % 2) as usize * HALF_TT + j];
+                        if step / 2 == 0 {
+                            T::mma_sp::<0>(d, &f.a[i], &f.b[j], f.metadata[i]);
+                        } else {
+                            T::mma_sp::<1>(d, &f.a[i], &f.b[j], f.metadata[i]);
+                        }
+                    }
+                }
+            },
+        );
+
+        let flat = acc.as_flattened_mut().as_flattened_mut();
+        // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
+        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+            return;
+        }
+        // The accumulator's rows are features: it is transposed on its way to the staging area.
+        let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
+        for i in 0..FT {
+            for j in 0..TT {
+                for r in 0..4 {
+                    let (feature, token) = fragment::accumulator(lane, r);
+                    // SAFETY: the element lies in the warp's staging area, which is free.
+                    unsafe {
+                        let at = staging.at(j as u32 * 8 + token, i as u32 * 16 + feature);
+                        shared::store_f32(at, acc[i][j][r as usize]);
+                    }
                 }
             }
         }
-    }
-    // SAFETY: staged above by all lanes; `p` is valid.
-    unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+        // SAFETY: staged above by all lanes; `p` is valid.
+        unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
+    };
+    work::for_each(p, tiles(p, BM, BN), k_blocks(p, BK), each);
 }
 
 macro_rules! instance {

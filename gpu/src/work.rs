@@ -1,0 +1,138 @@
+//! What a thread block computes: whole tiles of Y, then a run of units shared with other blocks.
+//!
+//! The host's schedule (`sparseflow::schedule`) comes down to two numbers. Block b of G computes tiles b,
+//! b + G, ... for `waves` rounds. The tiles left after that are cut into units, one K-block each, and b
+//! takes `units` of them from `b * units` on. A run is walked tile by tile, as segments:
+//!
+//! ```text
+//!   units     | tile 12  0 1 2 3 4 5 | tile 13  0 1 2 3 4 5 | tile 14 ...
+//!   block 2      ----------------+
+//!   block 3                       ---+---------------+
+//!   block 4                                           ------+---- ...
+//! ```
+//!
+//! A segment that is not all of its tile leaves its accumulators in the workspace. The block that
+//! finds, by the tile's counter, that it is the last one adds them up in the order of K and finishes
+//! the tile. Nobody waits for anybody, so blocks need not be resident together.
+
+use cuda_std::{atomic, global, shared, thread};
+use layout::params::{GemmParams, partial_slot};
+
+/// Some K-blocks of a tile of Y.
+pub struct Segment {
+    /// Number of the tile, as `layout::raster` counts.
+    pub tile: u32,
+    /// First K-block.
+    pub first: u32,
+    /// K-block after the last.
+    pub last: u32,
+    /// Units before the segment in the shared tiles.
+    unit: u32,
+    /// K-blocks of a tile.
+    k_blocks: u32,
+}
+
+/// Calls `each` for the block's segments, in order, with a barrier between two of them.
+///
+/// All threads of the block must reach it together.
+#[inline(always)]
+pub fn for_each(p: &GemmParams, tiles: u32, k_blocks: u32, mut each: impl FnMut(&Segment)) {
+    let (block, blocks) = (thread::block_idx_x(), thread::grid_dim_x());
+    let shared_tiles = p.waves * blocks;
+    let all = tiles.saturating_sub(shared_tiles) as u64 * k_blocks as u64;
+    let start = (block as u64 * p.units as u64).min(all);
+    let end = (start + p.units as u64).min(all) as u32;
+    let (mut tile, mut unit) = (block, start as u32);
+    for round in 0.. {
+        let mut segment = Segment { tile, first: 0, last: k_blocks, unit, k_blocks };
+        if round < p.waves {
+            if tile >= tiles {
+                return;
+            }
+            tile += blocks;
+        } else {
+            if unit >= end {
+                return;
+            }
+            segment.tile = shared_tiles + unit / k_blocks;
+            segment.first = unit % k_blocks;
+            segment.last = k_blocks.min(segment.first + end - unit);
+            unit += segment.last - segment.first;
+        }
+        if round > 0 {
+            thread::sync_threads();
+        }
+        each(&segment);
+    }
+}
+
+impl Segment {
+    /// Whether the block holds the tile's sum in `acc` when it returns, and has to finish the tile.
+    ///
+    /// `acc`: the thread's accumulators, a multiple of 4; `tile_bytes`: those of a tile in f32; `flag`: 4
+    /// bytes of shared memory that no thread uses. All threads of the block must reach it together.
+    ///
+    /// # Safety
+    /// `p` names a workspace for the launch where tiles are shared.
+    #[inline(always)]
+    pub unsafe fn complete<const THREADS: u32>(
+        &self,
+        p: &GemmParams,
+        acc: &mut [f32],
+        tile_bytes: u32,
+        flag: u32,
+    ) -> bool {
+        if self.last - self.first == self.k_blocks {
+            return true;
+        }
+        // Blocks whose runs touch the tile.
+        let begin = self.unit - self.first;
+        let (first, last) = (begin / p.units, (begin + self.k_blocks - 1) / p.units);
+        let own = thread::block_idx_x();
+        let t = thread::thread_idx_x();
+        // Four accumulators of a thread lie beside those of its neighbour: 512 bytes a warp.
+        let at = |block: u32| {
+            let slot = partial_slot(block, block == first);
+            p.workspace + slot as u64 * tile_bytes as u64 + (t * 16) as u64
+        };
+        let mine = at(own);
+        let counter = p.counters + (begin / self.k_blocks) as u64 * 4;
+        // SAFETY: a slot has room for the accumulators of all threads, and only this block writes this
+        // one; the counter is the tile's; `flag` is free. The barrier and the release by thread 0 make
+        // the block's slot visible to whoever acquires the counter after it.
+        let arrived = unsafe {
+            for (i, four) in acc.as_chunks::<4>().0.iter().enumerate() {
+                global::store_v4(mine + (i as u32 * THREADS * 16) as u64, four.map(f32::to_bits));
+            }
+            thread::sync_threads();
+            if t == 0 {
+                shared::store_u32(flag, atomic::fetch_add_global_acq_rel_u32(counter, 1));
+            }
+            thread::sync_threads();
+            shared::load_u32(flag)
+        };
+        // The flag may be overwritten once all have read it.
+        thread::sync_threads();
+        if arrived < last - first {
+            return false;
+        }
+        // SAFETY: all slots of the tile are complete: every other block has released the counter. The
+        // next launch finds it zero again.
+        unsafe {
+            if t == 0 {
+                global::store_u32(counter, 0);
+            }
+            acc.fill(0.0);
+            for block in first..=last {
+                let slot = at(block);
+                for (i, four) in acc.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                    let part = global::load_v4(slot + (i as u32 * THREADS * 16) as u64);
+                    for e in 0..4 {
+                        four[e] += f32::from_bits(part[e]);
+                    }
+                }
+            }
+        }
+        true
+    }
+}
