@@ -8,8 +8,12 @@
 //! an address costs less than a row of zeros. K past its end must count as zero, and is copied
 //! separately ([`TileLoader::copy_any`]), so that the main loop has no such case.
 
-use cuda_std::{cp_async, global, shared};
+use core::array::from_fn;
+use cuda_std::{cp_async, global, shared, thread};
 use layout::swizzle;
+
+/// Most chunks of a tile that one thread copies.
+const MOST_COPIES: usize = 32;
 
 /// One thread's share of the copies of an operand's tiles, in a block of `THREADS` threads.
 ///
@@ -38,6 +42,7 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
     const STEP: u32 = {
         let step = THREADS / Self::CHUNKS;
         assert!(THREADS % Self::CHUNKS == 0 && step % 8 == 0 && ROWS % step == 0);
+        assert!(ROWS / step <= MOST_COPIES as u32);
         step
     };
     const COPIES: u32 = ROWS / Self::STEP;
@@ -51,7 +56,7 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
     /// multiples of 16 bytes.
     #[inline(always)]
     pub fn new(matrix: u64, ld: u64, first: u32, rows: u32, k: u32, aligned: bool) -> Self {
-        let t = cuda_std::thread::thread_idx_x();
+        let t = thread::thread_idx_x();
         let (row, chunk) = (t / Self::CHUNKS, t % Self::CHUNKS);
         let destination = if PADDING == 0 {
             swizzle::offset(row, chunk, Self::CHUNKS)
@@ -69,12 +74,6 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
         }
     }
 
-    /// Whether every tile that K fills can be copied by [`Self::copy_part`].
-    #[inline(always)]
-    pub fn is_aligned(&self) -> bool {
-        self.aligned
-    }
-
     /// Address of copy `i` at column `k`.
     #[inline(always)]
     fn chunk(&self, i: u32, k: u32) -> u64 {
@@ -82,19 +81,12 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
         self.source + k as u64 * 2 + row as u64 * self.pitch as u64
     }
 
-    /// Starts part `part` of `parts` of the thread's copies of the tile at column `k` into the tile at
-    /// shared address `tile`, or nothing where `active` is false. No branch, so that the copies can be
-    /// scheduled among other instructions.
-    ///
-    /// # Safety
-    /// As for [`Self::copy_any`]; where active, the operand is aligned and has BK columns from `k` on.
+    /// The addresses of the thread's chunks of the tile at column `k`, which need not exist, and of their
+    /// places in the slot of shared memory that has the tile at `tile`.
     #[inline(always)]
-    pub unsafe fn copy_part(&self, tile: u32, k: u32, part: u32, parts: u32, active: bool) {
-        for i in part * Self::COPIES / parts..(part + 1) * Self::COPIES / parts {
-            let destination = tile + self.destination + i * Self::STEP * Self::PITCH;
-            // SAFETY: the chunk lies inside the matrix; the caller vouches for the tile.
-            unsafe { cp_async::copy_16_if(destination, self.chunk(i, k), active) };
-        }
+    pub fn pointers(&self, k: u32, tile: u32) -> Pointers<ROWS, BK, THREADS, PADDING> {
+        let chunk = |i| if i < Self::COPIES { self.chunk(i, k) } else { 0 };
+        Pointers { chunks: from_fn(|i| chunk(i as u32)), destination: tile + self.destination }
     }
 
     /// Copies the thread's share of any tile, the end of K included.
@@ -105,7 +97,7 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
     #[inline(always)]
     pub unsafe fn copy_any(&self, tile: u32, k: u32) {
         let left = (self.left - k as i32).clamp(0, 8) as u32;
-        for i in 0..cuda_std::thread::opaque(Self::COPIES) {
+        for i in 0..thread::opaque(Self::COPIES) {
             let row = tile + self.destination + i * Self::STEP * Self::PITCH;
             // Nothing is read where nothing is left, but the address must be one of the matrix.
             let source = self.chunk(i, if left == 0 { 0 } else { k });
@@ -114,7 +106,7 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
                 if self.aligned {
                     cp_async::copy_16_zfill(row, source, left * 2);
                 } else {
-                    for e in 0..cuda_std::thread::opaque(8) {
+                    for e in 0..thread::opaque(8) {
                         let value =
                             if e < left { global::load_u16(source + e as u64 * 2) } else { 0 };
                         shared::store_u16(row + e * 2, value);
@@ -122,5 +114,47 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
                 }
             }
         }
+    }
+}
+
+/// Where the thread's chunks of an aligned operand are: kept in registers from tile to tile, so that a
+/// copy computes no address.
+pub struct Pointers<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32> {
+    chunks: [u64; MOST_COPIES],
+    destination: u32,
+}
+
+impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
+    Pointers<ROWS, BK, THREADS, PADDING>
+{
+    /// Starts part `part` of `parts` of the thread's copies of the tile that is `turn` tiles along K from
+    /// here, `offset` bytes from the place given to [`TileLoader::pointers`], or nothing where `active` is
+    /// false. `after` is 0, and known once the copies may start.
+    ///
+    /// # Safety
+    /// As for [`TileLoader::copy_any`]; where active, the operand is aligned and has the tile's columns.
+    #[inline(always)]
+    pub unsafe fn copy_part(
+        &self,
+        turn: u32,
+        offset: u32,
+        (part, parts): (u32, u32),
+        after: u32,
+        active: bool,
+    ) {
+        let step = THREADS / (BK / 8);
+        let copies = ROWS / step;
+        for i in part * copies / parts..(part + 1) * copies / parts {
+            let source = self.chunks[i as usize] + (turn * BK * 2) as u64;
+            let destination = (self.destination | after) + offset + i * step * (BK * 2 + PADDING);
+            // SAFETY: the chunk lies inside the matrix; the caller vouches for the tile.
+            unsafe { cp_async::copy_16_if(destination, source, active) };
+        }
+    }
+
+    /// Moves by `tiles` tiles along K.
+    #[inline(always)]
+    pub fn advance(&mut self, tiles: u32) {
+        self.chunks = self.chunks.map(|chunk| chunk + (tiles * BK * 2) as u64);
     }
 }

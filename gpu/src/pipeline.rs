@@ -3,8 +3,7 @@
 //! `STAGES` tiles of K lie in shared memory: while the tensor cores work on one, the copies of the
 //! next `STAGES - 1` are under way. Fragments are loaded one k-step ahead, also across the border of
 //! two stages, so that the latency of `ldmatrix` hides behind the previous k-step's instructions, and
-//! each k-step starts its part of the next copies, so that their addresses are computed while the
-//! tensor cores are busy:
+//! each k-step starts its part of the next copies:
 //!
 //! ```text
 //!   k-step        0          1      ...   last
@@ -15,6 +14,10 @@
 //!
 //! The one barrier of a stage does two things: it shows everyone's copies of the next stage to all,
 //! and it tells that all warps have read the stage that the next copies overwrite.
+//!
+//! With two warps per scheduler, an instruction that is not mma costs more than its issue slot
+//! (docs/tuning.md). So the loop runs over all slots of shared memory at a time: slots are constants,
+//! and neither `ldmatrix` nor the copies compute addresses.
 
 use crate::work::Segment;
 use cuda_std::{cp_async, thread};
@@ -43,23 +46,32 @@ impl Tiles {
             whole: aligned,
         }
     }
+
+    /// The K-block that the loop copies first.
+    pub fn first_ahead<const STAGES: u32>(&self) -> u32 {
+        self.before_first.wrapping_add(STAGES - 1)
+    }
 }
 
 /// Runs the main loop over the K-blocks of `tiles`.
 ///
-/// `copy_any(block, slot)` starts all of the thread's copies of a K-block into a slot of shared memory,
-/// `copy_part(block, slot, step, active)` those of a step, without a branch and only where active;
-/// `fragments(slot, step, previous)` loads a step's fragments, of which it may take over some from the
-/// step before it (`empty` before the first), `mma(fragments, step)` accumulates them.
-/// When it returns, no copy is under way and all warps may overwrite shared memory.
+/// `copy_any(block, slot)` starts all of the thread's copies of a K-block into a slot of shared memory.
+/// `copy_part(pointers, turn, slot, step, active)` starts those of a step, without a branch and only where
+/// active, of the K-block that is `turn` after the one at which the pointers are, at first
+/// [`Tiles::first_ahead`]; `advance(pointers)` moves them by `STAGES` K-blocks. `fragments(slot, step,
+/// previous)` loads a step's fragments, of which it may take over some from the step before it (`empty`
+/// before the first), `mma(fragments, step)` accumulates them. When it returns, no copy is under way
+/// and all warps may overwrite shared memory.
 ///
 /// All threads of the block must reach it together.
 #[inline(always)]
-pub fn run<F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
+pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     tiles: &Tiles,
+    mut pointers: P,
     empty: F,
     copy_any: impl Fn(u32, u32),
-    copy_part: impl Fn(u32, u32, u32, bool),
+    copy: impl Fn(&P, &F, u32, u32, u32, bool),
+    advance: impl Fn(&mut P),
     fragments: impl Fn(u32, u32, &F) -> F,
     mut mma: impl FnMut(&F, u32),
 ) {
@@ -74,33 +86,39 @@ pub fn run<F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     cp_async::wait_group::<PENDING>();
     thread::sync_threads();
 
-    let mut read = 0;
-    let mut write = STAGES - 1;
     let mut current = fragments(0, 0, &empty);
-    for i in 0..tiles.count {
-        let ahead = i + STAGES - 1;
-        let block = tiles.before_first.wrapping_add(ahead);
-        let active = ahead < tiles.count;
-        if active && !tiles.whole {
-            copy_any(block, write);
+    let mut i = 0;
+    'all: while i < tiles.count {
+        for read in 0..STAGES {
+            let (next_read, write) = ((read + 1) % STAGES, (read + STAGES - 1) % STAGES);
+            let ahead = i + STAGES - 1;
+            let active = ahead < tiles.count;
+            if !tiles.whole && active {
+                copy_any(tiles.before_first.wrapping_add(ahead), write);
+            }
+            for step in 0..STEPS {
+                if step % 2 == 0 {
+                    copy(&pointers, &current, read, write, step / 2, active && tiles.whole);
+                }
+                let next = if step + 1 < STEPS {
+                    fragments(read, step + 1, &current)
+                } else {
+                    // An empty group keeps the count of groups equal to the count of blocks.
+                    cp_async::commit_group();
+                    cp_async::wait_group::<PENDING>();
+                    thread::sync_threads();
+                    // After the last block this reads a stale slot; its fragments are not used.
+                    fragments(next_read, 0, &current)
+                };
+                mma(&current, step);
+                current = next;
+            }
+            i += 1;
+            if i == tiles.count {
+                break 'all;
+            }
         }
-        for step in 0..STEPS {
-            copy_part(block, write, step, active && tiles.whole);
-            let next = if step + 1 < STEPS {
-                fragments(read, step + 1, &current)
-            } else {
-                // An empty group keeps the count of groups equal to the count of blocks.
-                cp_async::commit_group();
-                cp_async::wait_group::<PENDING>();
-                thread::sync_threads();
-                read = if read + 1 == STAGES { 0 } else { read + 1 };
-                write = if write + 1 == STAGES { 0 } else { write + 1 };
-                // After the last block this reads a stale slot; its fragments are not used.
-                fragments(read, 0, &current)
-            };
-            mma(&current, step);
-            current = next;
-        }
+        advance(&mut pointers);
     }
     cp_async::wait_group::<0>();
     thread::sync_threads();

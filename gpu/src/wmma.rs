@@ -74,6 +74,8 @@ unsafe fn dense<
         let w_tiles = TileLoader::<BN, BK, THREADS, ROW_PADDING_BYTES>::new(
             p.w, p.ldw, n0, p.n, p.k, w_aligned,
         );
+        let tiles = Tiles::new(segment, p.k, BK, x_aligned && w_aligned);
+        let ahead = tiles.first_ahead::<STAGES>() * BK;
 
         let warp = thread::thread_idx_x() / 32;
         let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
@@ -81,8 +83,9 @@ unsafe fn dense<
         let b_base = base + (BM + warp_n * WARP_N) * row * 2;
 
         let mut acc = [[[0f32; 8]; NT]; MT];
-        pipeline::run::<_, STAGES, STEPS, PENDING>(
-            &Tiles::new(segment, p.k, BK, x_aligned && w_aligned),
+        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+            &tiles,
+            (x_tiles.pointers(ahead, base), w_tiles.pointers(ahead, base + BM * row * 2)),
             Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] },
             #[inline(always)]
             |block, slot| {
@@ -93,13 +96,19 @@ unsafe fn dense<
                     w_tiles.copy_any(stage + BM * row * 2, block * BK);
                 }
             },
-            |block, slot, step, active| {
-                let stage = base + slot * stage_bytes;
+            #[inline(always)]
+            |(x, w), _, turn, slot, part, active| {
+                let part = (part, STEPS / 2);
                 // SAFETY: as above; where active, the operands are aligned and K fills the block.
                 unsafe {
-                    x_tiles.copy_part(stage, block * BK, step, STEPS, active);
-                    w_tiles.copy_part(stage + BM * row * 2, block * BK, step, STEPS, active);
+                    x.copy_part(turn, slot * stage_bytes, part, 0, active);
+                    w.copy_part(turn, slot * stage_bytes, part, 0, active);
                 }
+            },
+            #[inline(always)]
+            |(x, w)| {
+                x.advance(STAGES);
+                w.advance(STAGES);
             },
             |slot, step, _| {
                 let at = slot * stage_bytes + step * 32;

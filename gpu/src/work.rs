@@ -70,7 +70,7 @@ impl Segment {
     /// Whether the block holds the tile's sum in `acc` when it returns, and has to finish the tile.
     ///
     /// `acc`: the thread's accumulators, a multiple of 4; `tile_bytes`: those of a tile in f32; `flag`: 4
-    /// bytes of shared memory that no thread uses. All threads of the block must reach it together.
+    /// bytes of shared memory that no thread uses. All `THREADS` threads of the block must reach it together.
     ///
     /// # Safety
     /// `p` names a workspace for the launch where tiles are shared.

@@ -65,67 +65,80 @@ unsafe fn dense<
         let stage_bytes = const { Family::Sm80Dense.stage_bytes(BM, BN, BK) };
         let (m0, n0) = tile_origin(p, segment.tile, BM, BN);
         let base = shared::base();
-        let x_aligned = p.aligned & ALIGNED_X != 0;
-        let w_aligned = p.aligned & ALIGNED_W != 0;
+        let (x_aligned, w_aligned) = (p.aligned & ALIGNED_X != 0, p.aligned & ALIGNED_W != 0);
         let x_tiles = TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
         let w_tiles = TileLoader::<BN, BK, THREADS, 0>::new(p.w, p.ldw, n0, p.n, p.k, w_aligned);
+        let tiles = Tiles::new(segment, p.k, BK, x_aligned && w_aligned);
+        let ahead = tiles.first_ahead::<STAGES>() * BK;
+        let (x_at, w_at) = (base, base + BM * BK * 2);
 
-        let (warp, lane) = (thread::thread_idx_x() / 32, thread::lane());
+        let t = thread::thread_idx_x();
+        let (warp, lane) = (t / 32, thread::lane());
         let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
         let (a_row, a_chunk) = fragment::ldmatrix_a(lane);
         let (b_row, b_chunk) = fragment::ldmatrix_b16(lane);
         // A lane's first chunk in the tiles of slot 0. Tiles, and rows of a warp part, start at multiples
         // of 8 rows, so the swizzle depends on the lane alone, and a k-step's chunks are found by
         // flipping bits of the address (`swizzle::step`) instead of computing it.
-        let a_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(a_row, a_chunk, chunks);
-        let b_at = base + (BM + warp_n * WARP_N) * BK * 2 + swizzle::offset(b_row, b_chunk, chunks);
+        let a_at = x_at + warp_m * WARP_M * BK * 2 + swizzle::offset(a_row, a_chunk, chunks);
+        let b_at = w_at + warp_n * WARP_N * BK * 2 + swizzle::offset(b_row, b_chunk, chunks);
 
         let mut acc = [[[0f32; 4]; NT]; MT];
-        pipeline::run::<_, STAGES, STEPS, PENDING>(
-            &Tiles::new(segment, p.k, BK, x_aligned && w_aligned),
-            Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] },
+        let nothing = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
+        let fragments = #[inline(always)]
+        |slot, step, _: &_| {
+            let a_at = swizzle::step(a_at, step * 2) + slot * stage_bytes;
+            let b_at = swizzle::step(b_at, step * 2) + slot * stage_bytes;
+            let mut f = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
+            // SAFETY: the addresses are those of chunks of the slot's tiles; all lanes are here.
+            unsafe {
+                for i in 0..MT {
+                    f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * BK * 2);
+                }
+                for j in 0..NT / 2 {
+                    let [r0, r1, r2, r3] = ldmatrix::x4(b_at + j as u32 * 16 * BK * 2);
+                    f.b[2 * j] = [r0, r1];
+                    f.b[2 * j + 1] = [r2, r3];
+                }
+            }
+            f
+        };
+        let mma = #[inline(always)]
+        |f: &Fragments<MT, NT>, _| {
+            for i in 0..MT {
+                for j in 0..NT {
+                    T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
+                }
+            }
+        };
+        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+            &tiles,
+            (x_tiles.pointers(ahead, x_at), w_tiles.pointers(ahead, w_at)),
+            nothing,
             #[inline(always)]
             |block, slot| {
-                let stage = base + slot * stage_bytes;
-                // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
+                // SAFETY: the slot is free (pipeline::run) and inside the shared memory.
                 unsafe {
-                    x_tiles.copy_any(stage, block * BK);
-                    w_tiles.copy_any(stage + BM * BK * 2, block * BK);
+                    x_tiles.copy_any(x_at + slot * stage_bytes, block * BK);
+                    w_tiles.copy_any(w_at + slot * stage_bytes, block * BK);
                 }
             },
-            |block, slot, step, active| {
-                let stage = base + slot * stage_bytes;
+            #[inline(always)]
+            |(x, w), f, turn, slot, part, active| {
+                let (part, after) = ((part, STEPS / 2), f.b[NT - 1][1] & p.reserved);
                 // SAFETY: as above; where active, the operands are aligned and K fills the block.
                 unsafe {
-                    x_tiles.copy_part(stage, block * BK, step, STEPS, active);
-                    w_tiles.copy_part(stage + BM * BK * 2, block * BK, step, STEPS, active);
+                    x.copy_part(turn, slot * stage_bytes, part, after, active);
+                    w.copy_part(turn, slot * stage_bytes, part, after, active);
                 }
             },
-            |slot, step, _| {
-                let stage = slot * stage_bytes;
-                let a_at = swizzle::step(a_at + stage, step * 2);
-                let b_at = swizzle::step(b_at + stage, step * 2);
-                let mut f = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
-                // SAFETY: the addresses are those of chunks of the slot's tiles; all lanes are here.
-                unsafe {
-                    for i in 0..MT {
-                        f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * BK * 2);
-                    }
-                    for j in 0..NT / 2 {
-                        let [r0, r1, r2, r3] = ldmatrix::x4(b_at + j as u32 * 16 * BK * 2);
-                        f.b[2 * j] = [r0, r1];
-                        f.b[2 * j + 1] = [r2, r3];
-                    }
-                }
-                f
+            #[inline(always)]
+            |(x, w)| {
+                x.advance(STAGES);
+                w.advance(STAGES);
             },
-            |f: &Fragments<MT, NT>, _| {
-                for i in 0..MT {
-                    for j in 0..NT {
-                        T::mma(&mut acc[i][j], &f.a[i], &f.b[j]);
-                    }
-                }
-            },
+            fragments,
+            mma,
         );
 
         let flat = acc.as_flattened_mut().as_flattened_mut();

@@ -15,8 +15,8 @@
 //! A stage holds, for BK columns of W: the X tile (BM x BK), the values (BN x BK/2) and the metadata
 //! (BN/16 blocks of 32 words per K = 64). A metadata word serves K = 64, two k32 steps by selector.
 //!
-//! Constraints: BK is 64, one metadata block, so that a word is loaded once a stage; BN/WARPS_N is a
-//! multiple of 16; the rest is asserted by the loader. W is padded by its format to N = 16 and K = 64;
+//! Constraints: BK is a multiple of 64, whole metadata blocks; BN/WARPS_N is a multiple of 16; the rest is
+//! asserted by the loader. W is padded by its format to N = 16 and K = 64;
 //! rows of a tile past that repeat the last metadata block, because every nibble the hardware sees
 //! must be legal, with zero values.
 
@@ -29,14 +29,14 @@ use cuda_std::convert::Convert;
 use cuda_std::mma_sp::MmaSp;
 use cuda_std::{cp_async, ldmatrix, shared, thread};
 use layout::instance::Family;
-use layout::packed24::{BLOCK_ROWS, BLOCK_WORDS};
+use layout::packed24::{BLOCK_COLS, BLOCK_ROWS, BLOCK_WORDS};
 use layout::params::{ALIGNED_X, GemmParams};
 use layout::{fragment, swizzle};
 
 const PADDING: u32 = Family::Sm80Sparse24.staging_padding();
 /// Steps of the main loop over K = 64: two k32 steps, each in two halves of the warp's tokens, which
 /// keeps only half of B in registers. With all of it, the 64x64 warp tile spilled 17 registers.
-const STEPS: u32 = 4;
+const STEPS_OF_64: u32 = 4;
 /// Bytes of a metadata block.
 const BLOCK_BYTES: u32 = BLOCK_WORDS as u32 * 4;
 
@@ -64,6 +64,7 @@ unsafe fn sparse<
     const STAGES: u32,
     const PENDING: u32,
     const THREADS: u32,
+    const STEPS: u32,
     const FT: usize,
     const TT: usize,
     const HALF_TT: usize,
@@ -72,7 +73,10 @@ unsafe fn sparse<
 >(
     p: &GemmParams,
 ) {
-    const { assert!(BK == 64 && HALF_BK == 32 && TT == 2 * HALF_TT) };
+    const {
+        assert!(BK % 64 == 0 && HALF_BK == BK / 2 && TT == 2 * HALF_TT);
+        assert!(STEPS == BK / 64 * STEPS_OF_64);
+    };
     let each = #[inline(always)]
     |segment: &Segment| {
         let (x_chunks, w_chunks) = const { (BK / 8, HALF_BK / 8) };
@@ -82,23 +86,27 @@ unsafe fn sparse<
         let (m0, n0) = tile_origin(p, segment.tile, BM, BN);
         let base = shared::base();
         let n_padded = p.n.next_multiple_of(BLOCK_ROWS as u32);
-        let k_blocks = p.k.div_ceil(BK);
+        // Columns are padded to 64: with a larger BK, the last K-block has fewer metadata blocks.
+        let k_words = p.k.div_ceil(BLOCK_COLS as u32);
         let x_aligned = p.aligned & ALIGNED_X != 0;
         let x_tiles = TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
-        let w_tiles = TileLoader::<BN, HALF_BK, THREADS, 0>::new(
-            p.w,
-            p.ldw,
-            n0,
-            n_padded,
-            k_blocks * HALF_BK,
-            true,
-        );
-        // Thread t < BN/2 copies chunk t % 8 of the tile's metadata block t / 8.
+        let values = k_words * (BLOCK_COLS as u32 / 2);
+        let w_tiles =
+            TileLoader::<BN, HALF_BK, THREADS, 0>::new(p.w, p.ldw, n0, n_padded, values, true);
+        // The tile's metadata is BN/16 rows of BK/8 chunks, of which a thread copies one at most. Past the
+        // end of W the last ones are copied again: zero values take any legal metadata.
         let t = thread::thread_idx_x();
-        let row_block = (n0 / BLOCK_ROWS as u32 + t / 8).min(n_padded / BLOCK_ROWS as u32 - 1);
-        let metadata = p.metadata
-            + row_block as u64 * k_blocks as u64 * BLOCK_BYTES as u64
-            + (t % 8 * 16) as u64;
+        let row_chunks = const { BK / 8 };
+        let copies_metadata = t < const { BN / BLOCK_ROWS as u32 * (BK / 8) };
+        let metadata = |block: u32| {
+            let row = n0 / BLOCK_ROWS as u32 + t / row_chunks;
+            let row = row.min(n_padded / BLOCK_ROWS as u32 - 1);
+            let word = (block * (BK / 64) + t % row_chunks / 8).min(k_words - 1);
+            let index = row as u64 * k_words as u64 + word as u64;
+            p.metadata + index * BLOCK_BYTES as u64 + (t % 8 * 16) as u64
+        };
+        let tiles = Tiles::new(segment, p.k, BK, x_aligned);
+        let ahead = tiles.first_ahead::<STAGES>();
 
         let (warp, lane) = (t / 32, thread::lane());
         let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
@@ -113,78 +121,92 @@ unsafe fn sparse<
             + swizzle::offset(a_row, a_chunk, w_chunks);
         let b_at = base + warp_m * WARP_M * BK * 2 + swizzle::offset(b_row, b_chunk, x_chunks);
         let metadata_base =
-            base + metadata_at + warp_n * (WARP_N / BLOCK_ROWS as u32) * BLOCK_BYTES + lane * 4;
-        let copy_metadata = |block: u32, stage: u32, active: bool| {
-            let source = metadata + block as u64 * BLOCK_BYTES as u64;
-            // SAFETY: the slot is free (pipeline::run); the metadata block exists by construction of
-            // `row_block` and block < k_blocks.
-            unsafe {
-                cp_async::copy_16_if(stage + metadata_at + t * 16, source, active && t < BN / 2)
-            }
-        };
+            base + metadata_at + warp_n * (WARP_N / BLOCK_ROWS as u32) * row_chunks * 16 + lane * 4;
 
         let mut acc = [[[0f32; 4]; TT]; FT];
-        pipeline::run::<_, STAGES, STEPS, PENDING>(
-            &Tiles::new(segment, p.k, BK, x_aligned),
-            Fragments { a: [[0; 4]; FT], b: [[0; 4]; HALF_TT], metadata: [0; FT] },
+        let nothing = Fragments { a: [[0; 4]; FT], b: [[0; 4]; HALF_TT], metadata: [0; FT] };
+        let fragments = #[inline(always)]
+        |slot, step, previous: &Fragments<FT, HALF_TT>| {
+            let stage = slot * stage_bytes;
+            let (word, k_step, half) = (step / STEPS_OF_64, step / 2, step % 2);
+            let b_at = swizzle::step(b_at, k_step * 4) + stage;
+            let mut f =
+                Fragments { a: previous.a, b: [[0; 4]; HALF_TT], metadata: previous.metadata };
+            // SAFETY: the addresses are those of chunks and words of the slot; all lanes are here.
+            unsafe {
+                for i in 0..FT {
+                    if step % STEPS_OF_64 == 0 {
+                        let block = i as u32 * row_chunks * 16 + word * BLOCK_BYTES;
+                        f.metadata[i] = shared::load_u32(metadata_base + stage + block);
+                    }
+                    if half == 0 {
+                        let a_at = swizzle::step(a_at, k_step * 2) + stage;
+                        f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * HALF_BK * 2);
+                    }
+                }
+                for j in 0..HALF_TT {
+                    let row = (half * HALF_TT as u32 + j as u32) * 8;
+                    f.b[j] = ldmatrix::x4(b_at + row * BK * 2);
+                }
+            }
+            f
+        };
+        let mma = #[inline(always)]
+        |f: &Fragments<FT, HALF_TT>, step: u32| {
+            for i in 0..FT {
+                for j in 0..HALF_TT {
+                    let d = &mut acc[i][(step % 2) as usize * HALF_TT + j];
+                    if step / 2 % 2 == 0 {
+                        T::mma_sp::<0>(d, &f.a[i], &f.b[j], f.metadata[i]);
+                    } else {
+                        T::mma_sp::<1>(d, &f.a[i], &f.b[j], f.metadata[i]);
+                    }
+                }
+            }
+        };
+        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+            &tiles,
+            (
+                x_tiles.pointers(ahead * BK, base),
+                w_tiles.pointers(ahead * HALF_BK, base + values_at),
+                metadata(ahead),
+            ),
+            nothing,
             #[inline(always)]
             |block, slot| {
                 let stage = base + slot * stage_bytes;
-                // SAFETY: the slot is free (pipeline::run) and inside the instance's shared memory.
+                // SAFETY: the slot is free (pipeline::run) and inside the shared memory; the metadata
+                // block exists.
                 unsafe {
                     x_tiles.copy_any(stage, block * BK);
                     w_tiles.copy_any(stage + values_at, block * HALF_BK);
+                    let to = stage + metadata_at + t * 16;
+                    cp_async::copy_16_if(to, metadata(block), copies_metadata);
                 }
-                copy_metadata(block, stage, true);
             },
-            |block, slot, step, active| {
-                let stage = base + slot * stage_bytes;
+            #[inline(always)]
+            |(x, w, metadata), f, turn, slot, part, active| {
+                let stage = slot * stage_bytes;
+                let after = f.b[HALF_TT - 1][3] & p.reserved;
                 // SAFETY: as above; where active, X is aligned and K fills the block.
                 unsafe {
-                    x_tiles.copy_part(stage, block * BK, step, STEPS, active);
-                    w_tiles.copy_part(stage + values_at, block * HALF_BK, step, STEPS, active);
-                }
-                if step == 0 {
-                    copy_metadata(block, stage, active);
-                }
-            },
-            |slot, step, previous| {
-                let stage = slot * stage_bytes;
-                let (k_step, half) = (step / 2, step % 2);
-                let b_at = swizzle::step(b_at + stage, k_step * 4);
-                let mut f =
-                    Fragments { a: previous.a, b: [[0; 4]; HALF_TT], metadata: previous.metadata };
-                // SAFETY: the addresses are those of chunks and words of the slot; all lanes are here.
-                unsafe {
-                    for i in 0..FT {
-                        if step == 0 {
-                            f.metadata[i] =
-                                shared::load_u32(metadata_base + stage + i as u32 * BLOCK_BYTES);
-                        }
-                        if half == 0 {
-                            let a_at = swizzle::step(a_at + stage, k_step * 2);
-                            f.a[i] = ldmatrix::x4(a_at + i as u32 * 16 * HALF_BK * 2);
-                        }
-                    }
-                    for j in 0..HALF_TT {
-                        let row = (half * HALF_TT as u32 + j as u32) * 8;
-                        f.b[j] = ldmatrix::x4(b_at + row * BK * 2);
-                    }
-                }
-                f
-            },
-            |f: &Fragments<FT, HALF_TT>, step| {
-                for i in 0..FT {
-                    for j in 0..HALF_TT {
-                        let d = &mut acc[i][(step % 2) as usize * HALF_TT + j];
-                        if step / 2 == 0 {
-                            T::mma_sp::<0>(d, &f.a[i], &f.b[j], f.metadata[i]);
-                        } else {
-                            T::mma_sp::<1>(d, &f.a[i], &f.b[j], f.metadata[i]);
-                        }
+                    x.copy_part(turn, stage, (part, STEPS / 2), after, active);
+                    w.copy_part(turn, stage, (part, STEPS / 2), after, active);
+                    if part == 0 {
+                        let from = metadata + (turn * (BK / 64) * BLOCK_BYTES) as u64;
+                        let to = base + stage + metadata_at + t * 16;
+                        cp_async::copy_16_if(to, from, active && copies_metadata);
                     }
                 }
             },
+            #[inline(always)]
+            |(x, w, metadata)| {
+                x.advance(STAGES);
+                w.advance(STAGES);
+                *metadata += (STAGES * (BK / 64) * BLOCK_BYTES) as u64;
+            },
+            fragments,
+            mma,
         );
 
         let flat = acc.as_flattened_mut().as_flattened_mut();
@@ -225,6 +247,7 @@ macro_rules! instance {
             $stages,
             { $stages - 2 },
             { $wm * $wn * 32 },
+            { $bk / 16 },
             { $bn / $wn / 16 },
             { $bm / $wm / 8 },
             { $bm / $wm / 16 },
