@@ -1,7 +1,7 @@
-//! Conversions (PTX ISA, "cvt") and the approximate functions of the epilogue ("ex2", "rcp").
+//! Conversions (PTX ISA, "cvt") and the f32 instructions of the epilogue ("fma", "ex2", "rcp", "max").
 
 use core::arch::asm;
-use layout::activation::{Math, erf_f32};
+use layout::approximation::Instructions;
 use layout::packed24::{Bf16, F16};
 
 /// Conversion between a 16-bit float type and f32, two elements in a 32-bit register at a time, the
@@ -57,16 +57,36 @@ impl Convert for Bf16 {
     }
 }
 
-/// The functions of an activation in f32, with the hardware's approximations: `ex2.approx` (2 ulp) and
-/// `rcp.approx` (1 ulp).
-pub struct Approximate;
+/// `a * b + c`, rounded once.
+#[inline(always)]
+pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    let d: f32;
+    // SAFETY: computes on registers.
+    unsafe {
+        asm!("fma.rn.f32 {}, {}, {}, {};", out(reg32) d, in(reg32) a, in(reg32) b, in(reg32) c,
+            options(pure, nomem, nostack));
+    }
+    d
+}
 
-impl Math for Approximate {
-    type Real = f32;
+/// The hardware's instructions for activations. `.ftz` saves the three instructions that scale subnormals.
+pub struct Hardware;
+
+impl Instructions for Hardware {
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> f32 {
+        fma(a, b, c)
+    }
 
     #[inline(always)]
-    fn constant(x: f64) -> f32 {
-        x as f32
+    fn exp2(x: f32) -> f32 {
+        let y: f32;
+        // SAFETY: computes on registers.
+        unsafe {
+            asm!("ex2.approx.ftz.f32 {}, {};", out(reg32) y, in(reg32) x,
+                options(pure, nomem, nostack));
+        }
+        y
     }
 
     #[inline(always)]
@@ -81,18 +101,13 @@ impl Math for Approximate {
     }
 
     #[inline(always)]
-    fn exp(x: f32) -> f32 {
-        let y: f32;
+    fn max(a: f32, b: f32) -> f32 {
+        let larger: f32;
         // SAFETY: computes on registers.
         unsafe {
-            asm!("ex2.approx.ftz.f32 {}, {};", out(reg32) y,
-                in(reg32) x * core::f32::consts::LOG2_E, options(pure, nomem, nostack));
+            asm!("max.NaN.f32 {}, {}, {};", out(reg32) larger, in(reg32) a, in(reg32) b,
+                options(pure, nomem, nostack));
         }
-        y
-    }
-
-    #[inline(always)]
-    fn erf(x: f32) -> f32 {
-        erf_f32::<Self>(x)
+        larger
     }
 }

@@ -47,6 +47,21 @@ pub unsafe fn load_f32(address: u64) -> f32 {
     value
 }
 
+/// Loads 8 bytes.
+///
+/// # Safety
+/// `address` is valid for the read and 8-byte aligned.
+#[inline(always)]
+pub unsafe fn load_v2(address: u64) -> [u32; 2] {
+    let (a, b): (u32, u32);
+    // SAFETY: the caller vouches for the address.
+    unsafe {
+        asm!("ld.global.v2.b32 {{{}, {}}}, [{}];", out(reg32) a, out(reg32) b,
+            in(reg64) address, options(nostack));
+    }
+    [a, b]
+}
+
 /// Loads 16 bytes.
 ///
 /// # Safety
@@ -96,6 +111,19 @@ pub unsafe fn store_u16(address: u64, value: u16) {
 pub unsafe fn store_u32(address: u64, value: u32) {
     // SAFETY: the caller vouches for the address.
     unsafe { asm!("st.global.b32 [{}], {};", in(reg64) address, in(reg32) value, options(nostack)) }
+}
+
+/// Stores 8 bytes.
+///
+/// # Safety
+/// `address` is valid for the write and 8-byte aligned.
+#[inline(always)]
+pub unsafe fn store_v2(address: u64, v: [u32; 2]) {
+    // SAFETY: the caller vouches for the address.
+    unsafe {
+        asm!("st.global.v2.b32 [{}], {{{}, {}}};", in(reg64) address, in(reg32) v[0],
+            in(reg32) v[1], options(nostack));
+    }
 }
 
 /// Stores 16 bytes.

@@ -53,3 +53,26 @@ pub fn opaque(value: u32) -> u32 {
     }
     hidden
 }
+
+/// `value`, from here on: what is computed from it is not computed ahead, outside a loop around this point,
+/// where it would hold registers all the while.
+#[inline(always)]
+pub fn anchored(value: u32) -> u32 {
+    let hidden: u32;
+    // SAFETY: copies a register. Not `pure`, so that it stays where it is.
+    unsafe {
+        asm!("mov.u32 {}, {};", out(reg32) hidden, in(reg32) value, options(nomem, nostack));
+    }
+    hidden
+}
+
+/// [`anchored`] for 64 bits.
+#[inline(always)]
+pub fn anchored_u64(value: u64) -> u64 {
+    let hidden: u64;
+    // SAFETY: as above.
+    unsafe {
+        asm!("mov.u64 {}, {};", out(reg64) hidden, in(reg64) value, options(nomem, nostack));
+    }
+    hidden
+}

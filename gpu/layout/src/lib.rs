@@ -11,11 +11,13 @@
 //! | [`fragment`] | which matrix element a lane's register holds in `mma` and `mma.sp` |
 //! | [`raster`] | in which order thread blocks visit the tiles of Y |
 //! | [`activation`] | ReLU, GELU (both forms) and SiLU, one definition for every number type |
+//! | [`approximation`] | how the kernels evaluate them, and how far off that may be |
 //! | [`params`] | the kernel parameter blocks, as both sides see them |
 //! | [`instance`] | the list of GEMM kernel instances: entry name, tile, warps, stages |
 #![no_std]
 
 pub mod activation;
+pub mod approximation;
 pub mod descriptor;
 pub mod fragment;
 pub mod instance;

@@ -3,9 +3,13 @@
 //! Each kernel takes one block by value. Addresses are device addresses in 64 bits, 0 where an
 //! operand is absent; strides are in elements and may exceed the row length.
 
-/// Roundings of f32 that an epilogue may add to the error of a dot product (scaling by alpha,
-/// beta*C, bias, activation), in units of 2^-24 of the summands' magnitude.
-pub const EPILOGUE_ROUNDINGS: u32 = 12;
+/// The error of evaluating an activation at z, in units of 2^-24 of |z|: see
+/// [`approximation`](crate::approximation).
+pub const ACTIVATION_ROUNDINGS: u32 = 8;
+
+/// Roundings of f32 that an epilogue may add to the error of a dot product, in units of 2^-24 of the
+/// summands' magnitude: two products and two sums of `alpha * acc + beta * C + bias`, and the activation.
+pub const EPILOGUE_ROUNDINGS: u32 = 4 + ACTIVATION_ROUNDINGS;
 
 /// What the elements of Y and C are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
