@@ -64,8 +64,9 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
         };
         let step = 32 / per_row;
         let groups = const {
-            assert!(TOKENS * FEATURES % (32 * WIDTH * ROWS as u32) == 0);
-            TOKENS * FEATURES / (32 * WIDTH * ROWS as u32)
+            // A small tile has fewer rows than a group.
+            assert!(TOKENS * FEATURES % (32 * WIDTH) == 0);
+            (TOKENS * FEATURES).div_ceil(32 * WIDTH * ROWS as u32)
         };
         let lane = thread::anchored(thread::lane());
         let (first, column) = (lane / per_row, lane % per_row * WIDTH);
@@ -90,9 +91,12 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
         let (mut c, c_step) = (address(p.c, p.ldc), thread::anchored_u64(bytes * p.ldc));
         let mut staged = self.at(first, column);
         // Rows that exist of those that the lane has yet to finish.
-        let mut rows = p.m.saturating_sub(token0 + first).div_ceil(step);
+        let mut rows = p.m.saturating_sub(token0 + first).div_ceil(step).min(TOKENS / step);
         for _ in 0..thread::opaque(groups) {
             let product = |i: usize, addend: Quad| -> Quad {
+                if groups == 1 && i as u32 * step >= TOKENS {
+                    return [0.0; 4];
+                }
                 // SAFETY: the address is that of 4 staged elements, 16-byte aligned since pitch and column
                 // are multiples of 4.
                 let acc = unsafe { shared::load_f32x4(staged + i as u32 * step * Self::PITCH * 4) };
