@@ -7,14 +7,18 @@ use crate::check::{Verdict, difference, packed_difference};
 use crate::emulator::caught;
 use crate::kernel::Op;
 use crate::npy;
+use crate::peers::{Outcome, PROBE_ROWS, Peers};
 use crate::problem::{Number, Problem};
-use crate::report::Row;
+use crate::report::{Peer, Row};
 use anyhow::{Context, Result};
 use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
 use layout::instance::Dtype;
 use reference::random::Fill;
-use reference::{MatRef, check};
+use reference::{Judged, MatRef, check};
+use sparseflow::epilogue::Fused;
+use sparseflow::measure::Times;
+use sparseflow::peers::fused_form;
 use std::path::Path;
 
 /// How rows are measured.
@@ -27,6 +31,8 @@ pub struct Settings<'a> {
     pub fill: Fill,
     /// Where inputs and outputs are written.
     pub dump: Option<&'a Path>,
+    /// The vendor's libraries to measure beside the rows.
+    pub peers: Option<&'a Peers>,
 }
 
 /// A measurement under way.
@@ -81,20 +87,31 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let (m, n, name) = (problem.shape.m, problem.shape.n, self.backend.name());
         self.progress.set_message(cases[0].to_string());
-        let bytes = problem.gemm_bytes(sparse)?;
-        let mut gemm = match caught(self.backend.gemm(problem, sparse, self.settings.repeat))? {
-            Ok(gemm) => gemm,
-            Err(fault) => {
-                self.reject(cases, &Verdict::rejected(fault), bytes);
-                return Ok(());
-            }
-        };
+        let (bytes, repeat) = (problem.gemm_bytes(sparse)?, self.settings.repeat);
+        let mut gemm =
+            match caught(self.backend.gemm(problem, sparse, repeat, self.settings.peers))? {
+                Ok(gemm) => gemm,
+                Err(fault) => {
+                    self.reject(cases, &Verdict::rejected(fault), bytes);
+                    return Ok(());
+                }
+            };
         if let Some(fault) = gemm.fault() {
             self.reject(cases, &Verdict::bits(Some(fault.to_owned())), bytes);
             return Ok(());
         }
         for cases in cases.chunk_by(|a, b| a.fused == b.fused) {
-            let judged = problem.judge(sparse, cases[0].fused)?;
+            let fused = cases[0].fused;
+            let judged = problem.judge(sparse, fused)?;
+            let outcomes = gemm.peers(fused);
+            // Peers may have another form of the epilogue, which is judged by itself.
+            let form = fused_form(fused).unwrap_or(fused);
+            let of_form = match outcomes.is_empty() || form == fused {
+                true => None,
+                false => Some(problem.judge(sparse, form)?),
+            };
+            let of_form = of_form.as_ref().unwrap_or(&judged);
+            let peers = judge_peers(outcomes, form, of_form, (m, n))?;
             for case in cases {
                 self.progress.set_message(case.to_string());
                 let run = || gemm.y(case.kernel, case.fused);
@@ -108,11 +125,13 @@ impl<'a> Run<'a> {
                 let verdict = Verdict::from(check(&judged, MatRef::contiguous(&y, m, n)?)?);
                 self.dump_gemm(problem, sparse, case, &y)?;
                 drop(y);
-                let times = match verdict.passed && self.backend.is_timed() {
-                    true => Some(gemm.time(case.kernel, case.fused)?),
-                    false => None,
+                let timed = verdict.passed && self.backend.is_timed();
+                let (times, peers) = match timed {
+                    true => contest(&peers, |with| gemm.time(case.kernel, case.fused, with))?,
+                    false => (None, peers.clone()),
                 };
-                self.push(Row::new(*case, name, verdict, times, bytes).counted(emulation));
+                let row = Row::new(*case, name, verdict, times, bytes);
+                self.push(row.counted(emulation).beside(peers));
             }
         }
         Ok(())
@@ -121,12 +140,21 @@ impl<'a> Run<'a> {
     /// Rows that prune and pack the same W.
     fn compress<T: Number>(&mut self, problem: &Problem<T>, cases: &[Case]) -> Result<()> {
         self.progress.set_message(cases[0].to_string());
-        let bytes = problem.w_bytes(false)?;
-        let mut compress = match caught(self.backend.compress(problem, self.settings.repeat))? {
+        let (bytes, repeat) = (problem.w_bytes(false)?, self.settings.repeat);
+        let backend = self.backend;
+        let mut compress = match caught(backend.compress(problem, repeat, self.settings.peers))? {
             Ok(compress) => compress,
             Err(fault) => {
                 self.reject(cases, &Verdict::rejected(fault), bytes);
                 return Ok(());
+            }
+        };
+        let outcomes = compress.peers();
+        let peers = match outcomes.is_empty() {
+            true => Vec::new(),
+            false => {
+                let judged = problem.judge_rows(PROBE_ROWS)?;
+                judge_peers(outcomes, Fused::default(), &judged, (PROBE_ROWS, problem.shape.n))?
             }
         };
         for case in cases {
@@ -149,9 +177,12 @@ impl<'a> Run<'a> {
             };
             let verdict = Verdict::bits(fault);
             let timed = verdict.passed && self.backend.is_timed();
-            let times = if timed { Some(compress.time()?) } else { None };
+            let (times, peers) = match timed {
+                true => contest(&peers, |with| compress.time(with))?,
+                false => (None, peers.clone()),
+            };
             let row = Row::new(*case, self.backend.name(), verdict, times, bytes);
-            self.push(row.counted(emulation));
+            self.push(row.counted(emulation).beside(peers));
         }
         Ok(())
     }
@@ -197,4 +228,46 @@ impl<'a> Run<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Checks what peers made of a row whose Y has those extents.
+fn judge_peers<T: Number>(
+    outcomes: Vec<Outcome<T>>,
+    form: Fused,
+    judged: &Judged,
+    (m, n): (usize, usize),
+) -> Result<Vec<Peer>> {
+    let judge = |(name, outcome): Outcome<T>| {
+        let outcome = match outcome {
+            Ok(y) => Ok(Verdict::from(check(judged, MatRef::contiguous(&y, m, n)?)?)),
+            Err(reason) => Err(reason),
+        };
+        Ok(Peer { name, form, outcome, times: None })
+    };
+    outcomes.into_iter().map(judge).collect()
+}
+
+/// Times a row in turns with those peers that were right. Where one of them fails on the way, the row is
+/// timed alone.
+fn contest(
+    peers: &[Peer],
+    mut time: impl FnMut(&[&'static str]) -> Result<Vec<Times>>,
+) -> Result<(Option<Times>, Vec<Peer>)> {
+    let mut peers = peers.to_vec();
+    let right: Vec<_> = peers.iter().filter(|peer| peer.is_right()).map(|peer| peer.name).collect();
+    let times = match time(&right) {
+        Err(error) if matches!(error.downcast_ref(), Some(sparseflow::Error::Peer(_))) => {
+            for peer in peers.iter_mut().filter(|peer| peer.is_right()) {
+                peer.outcome = Err(format!("while it was timed: {error}"));
+            }
+            time(&[])?
+        }
+        times => times?,
+    };
+    let mut times = times.into_iter();
+    let ours = times.next();
+    for peer in peers.iter_mut().filter(|peer| peer.is_right()) {
+        peer.times = times.next();
+    }
+    Ok((ours, peers))
 }

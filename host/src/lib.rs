@@ -33,6 +33,7 @@
 //! | [`kernels`] | the registry: which kernels there are and which a device can run |
 //! | [`heuristic`] | which of them to use for a shape |
 //! | [`measure`] | [`measure::time`]: median, p95 and spread of repeated launches |
+//! | [`peers`] | the vendor's libraries, loaded at run time to be measured beside the kernels |
 //! | [`ptx`] | the embedded PTX, one kernel at a time |
 //! | [`error`] | [`Error`] |
 
@@ -47,6 +48,7 @@ pub mod kernels;
 pub mod matrix;
 pub mod measure;
 pub mod packed;
+pub mod peers;
 pub mod ptx;
 
 pub use cuda::CudaDevice;

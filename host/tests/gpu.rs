@@ -2,6 +2,9 @@
 //! same PTX under its checks. Each test says which. Only what takes gigabytes needs a GPU: those tests are
 //! ignored, and `cargo test -p sparseflow --test gpu -- --include-ignored` runs them too.
 
+#[path = "gpu/peers.rs"]
+mod peers;
+
 use half::{bf16, f16};
 use layout::activation::Activation;
 use layout::instance::{Dtype, Instance};
