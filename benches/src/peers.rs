@@ -165,7 +165,13 @@ impl<T: Number> PeerGemm<T> {
             self.launch(name, fused, 0)?;
             self.sets[0].y.to_vec()
         };
-        compute().map_err(|error| error.to_string())
+        compute().map_err(|error| {
+            // What the driver reports may be there to stay, and end the run.
+            if let Error::Cuda(error) = &error {
+                eprintln!("bench: --peers: {name}: {error}");
+            }
+            error.to_string()
+        })
     }
 
     fn plan(&mut self, library: &Library, form: Fused) -> Result<Plan<T>, Error> {
@@ -187,6 +193,7 @@ impl<T: Number> PeerGemm<T> {
                 Ok(compressed)
             };
             self.compressed = self.sets.iter().map(compress).collect::<Result<_, Error>>()?;
+            library.synchronize()?;
         }
         if search {
             let Set { x, y, .. } = &mut self.sets[0];

@@ -304,7 +304,8 @@ mod tests {
         assert_eq!(end(lines[1], 4), ["cublaslt", "(gelu-tanh)", "6.00", "1.200"], "{text}");
         assert_eq!(end(lines[2], 3), ["a", "10.0", "2.000"], "{text}");
         assert_eq!(end(lines[3], 3), ["-", "-", "-"], "{text}");
-        let means: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("mine")).collect();
+        let means: Vec<&str> =
+            text.lines().filter(|line| line.trim_start().starts_with("mine")).collect();
         let of = |line: &str| end(line, line.split_whitespace().count());
         assert_eq!(of(means[0]), ["mine", "dense", "f16", "none", "1", "0.500", "-", "0.500"]);
         assert_eq!(of(means[1]), ["mine", "dense", "f16", "gelu", "1", "1.200", "-", "1.200"]);

@@ -129,6 +129,15 @@ impl CusparseLt {
         &self.version
     }
 
+    /// Waits for all work on the GPU, of whatever stream: the library may queue some of it elsewhere than on
+    /// the device's stream.
+    ///
+    /// # Errors
+    /// Failures of that work.
+    pub fn synchronize(&self) -> Result<()> {
+        Ok(cuda(&*self.device)?.context().synchronize()?)
+    }
+
     /// Plans `Y = act(X.W^T + bias)` for a W of `n` rows, as the library does by default. X and Y are
     /// samples of the operands to come.
     ///
@@ -143,20 +152,23 @@ impl CusparseLt {
         activation: Activation,
     ) -> Result<Plan<T>> {
         let layout = Layout::of(x, (y.cols(), x.cols()), y)?;
-        let activation = match activation {
+        let fused = match activation {
             Activation::None => None,
             Activation::Relu => Some(MATMUL_ACTIVATION_RELU),
             Activation::GeluTanh => Some(MATMUL_ACTIVATION_GELU),
-            Activation::Gelu | Activation::Silu => {
-                let what = format!("epilogue {activation:?}");
-                return Err(PeerError::Unsupported { library: "cuSPARSELt", what }.into());
-            }
+            Activation::Gelu | Activation::Silu => return Err(no_epilogue::<T>(activation).into()),
         };
         let bias = bias.map(|bias| bias.view(0, 0, 1, layout.n)).transpose()?;
         let w = self.matrix::<T>(true, layout.n, layout.k, layout.k, CUSPARSE_ORDER_ROW)?;
         let x = self.matrix::<T>(false, layout.m, layout.k, layout.ldx, CUSPARSE_ORDER_ROW)?;
         let y = self.matrix::<T>(false, layout.n, layout.m, layout.ldy, CUSPARSE_ORDER_COL)?;
-        let operation = self.operation(&w, &x, &y, activation, bias.as_ref())?;
+        let mut operation = self.operation(&w, &x, &y, bias.as_ref())?;
+
+        if let Some(attribute) = fused {
+            // GELU is for 8-bit types alone (release notes of 0.2.0), at least up to 0.10.
+            let refused = |_| no_epilogue::<T>(activation);
+            self.set(&mut operation, attribute, 1 as c_int).map_err(refused)?;
+        }
 
         let handle: Ref = &*self.handle;
         let mut selection = Opaque::new();
@@ -239,25 +251,23 @@ impl CusparseLt {
         Ok(Object { raw, destroy: self.functions.cusparseLtMatDescriptorDestroy })
     }
 
-    /// The operation with its epilogue; the bias has to outlive its use.
+    /// The operation with its bias, which has to outlive its use.
     fn operation<T: Value>(
         &self,
         w: &Object,
         x: &Object,
         y: &Object,
-        activation: Option<c_int>,
         bias: Option<&Matrix<T>>,
     ) -> Result<Box<Opaque>> {
         let handle: Ref = &*self.handle;
         let mut operation = Opaque::new();
-        let out: Mut = &mut *operation;
         // SAFETY: the structure has room for what the library writes; the matrices live.
         unsafe {
             call!(
                 self.functions,
                 cusparseLtMatmulDescriptorInit(
                     handle,
-                    out,
+                    &mut *operation,
                     CUSPARSE_OPERATION_NON_TRANSPOSE,
                     CUSPARSE_OPERATION_TRANSPOSE,
                     &*w.raw,
@@ -268,26 +278,40 @@ impl CusparseLt {
                 )
             )
         }?;
-        let set = |attribute, value: *const c_void, bytes| {
-            // SAFETY: `value` points to a live local of `bytes` bytes, which the library copies.
-            unsafe {
-                call!(
-                    self.functions,
-                    cusparseLtMatmulDescSetAttribute(handle, out, attribute, value, bytes)
-                )
-            }
-        };
-        let on: c_int = 1;
-        if let Some(activation) = activation {
-            set(activation, (&raw const on).cast(), size_of::<c_int>())?;
-        }
         if let Some(bias) = bias {
             aligned("bias", bias)?;
-            let address = bias.address();
-            set(MATMUL_BIAS_POINTER, (&raw const address).cast(), size_of::<u64>())?;
+            self.set(&mut operation, MATMUL_BIAS_POINTER, bias.address())?;
         }
         Ok(operation)
     }
+
+    /// Sets an attribute of an operation.
+    fn set<V: Copy>(
+        &self,
+        operation: &mut Opaque,
+        attribute: c_int,
+        value: V,
+    ) -> Result<(), PeerError> {
+        let (handle, value): (Ref, _) = (&*self.handle, &raw const value);
+        // SAFETY: the operation is initialised; the library copies the value, which is of the attribute's type.
+        unsafe {
+            call!(
+                self.functions,
+                cusparseLtMatmulDescSetAttribute(
+                    handle,
+                    operation,
+                    attribute,
+                    value.cast(),
+                    size_of::<V>()
+                )
+            )
+        }
+    }
+}
+
+fn no_epilogue<T: Element>(activation: Activation) -> PeerError {
+    let what = format!("{activation:?} for {:?}", T::DTYPE);
+    PeerError::Unsupported { library: "cuSPARSELt", what }
 }
 
 impl Drop for CusparseLt {
@@ -431,6 +455,7 @@ impl<T: Element + Value> Plan<T> {
     /// As [`Self::launch`].
     pub fn search(&mut self, x: &Matrix<T>, w: &Compressed<T>, y: &mut Matrix<T>) -> Result<()> {
         let run = self.arguments(x, w, y)?;
+        self.library.synchronize()?;
         let (handle, plan): (_, Mut) = (self.handle(), &mut *self.plan.raw);
         let (alpha, beta, mut stream) = (&raw const ONE, &raw const ZERO, self.library.stream);
         // SAFETY: the plan's structures say what the operands were just checked to be; see `launch`.
@@ -452,7 +477,7 @@ impl<T: Element + Value> Plan<T> {
                 )
             )
         }?;
-        self.library.device.synchronize()?;
+        self.library.synchronize()?;
         self.allocate_workspace()
     }
 
