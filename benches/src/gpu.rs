@@ -165,7 +165,7 @@ impl<T: Number> Gemm<T> for GpuGemm<T> {
         let peers = &mut self.peers;
         contest::time(&*self.device, self.repeat, 1 + with.len(), |contestant, i| {
             match (contestant.checked_sub(1), &mut *peers) {
-                (Some(peer), Some(Ok(peers))) => peers.launch(with[peer], fused, i),
+                (Some(peer), Some(Ok(peers))) => peers.launch(with[peer], i),
                 _ => plans[i % plans.len()].launch(),
             }
         })

@@ -97,7 +97,8 @@ struct Set<T> {
 
 enum Plan<T> {
     Cublaslt(cublaslt::Plan<T>),
-    Cusparselt(cusparselt::Plan<T>),
+    /// With the W of each set, compressed.
+    Cusparselt(cusparselt::Plan<T>, Vec<Compressed<T>>),
 }
 
 /// A product as peers compute it.
@@ -105,10 +106,9 @@ pub struct PeerGemm<T> {
     peers: Peers,
     sparse: bool,
     sets: Vec<Set<T>>,
-    /// W of each set as cuSPARSELt stores it, once that has planned anything.
-    compressed: Vec<Compressed<T>>,
     bias: Matrix<T>,
-    plans: Vec<(&'static str, Fused, Plan<T>)>,
+    /// For the epilogue that was computed last.
+    plans: Vec<(&'static str, Plan<T>)>,
 }
 
 impl<T: Number> PeerGemm<T> {
@@ -135,7 +135,6 @@ impl<T: Number> PeerGemm<T> {
             peers: peers.clone(),
             sparse: operands.iter().any(|(_, w)| w.is_none()),
             sets: operands.iter().map(set).collect::<Result<_, Error>>()?,
-            compressed: Vec::new(),
             bias: bias.view(0, 0, 1, bias.cols())?,
             plans: Vec::new(),
         })
@@ -144,6 +143,7 @@ impl<T: Number> PeerGemm<T> {
     /// Plans the product for every peer and computes it once with each, over NaN. GELU is computed in the
     /// tanh form.
     pub fn outcomes(&mut self, fused: Fused) -> Vec<Outcome<T>> {
+        self.plans.clear();
         let peers = self.peers.of_product(self.sparse);
         let outcome = |(name, library)| (name, self.outcome(name, &library, fused));
         peers.into_iter().map(outcome).collect()
@@ -161,8 +161,8 @@ impl<T: Number> PeerGemm<T> {
         let mut compute = || {
             let plan = self.plan(library, form)?;
             self.sets[0].y.poison()?;
-            self.plans.push((name, form, plan));
-            self.launch(name, fused, 0)?;
+            self.plans.push((name, plan));
+            self.launch(name, 0)?;
             self.sets[0].y.to_vec()
         };
         compute().map_err(|error| {
@@ -186,34 +186,30 @@ impl<T: Number> PeerGemm<T> {
             }
         };
         let mut plan = library.plan(&self.sets[0].x, &self.sets[0].y, bias, form.activation)?;
-        if self.compressed.is_empty() {
-            let compress = |set: &Set<T>| {
-                let compressed = plan.allocate()?;
-                plan.compress(&set.w, &compressed)?;
-                Ok(compressed)
-            };
-            self.compressed = self.sets.iter().map(compress).collect::<Result<_, Error>>()?;
-            library.synchronize()?;
-        }
+        let compress = |set: &Set<T>| {
+            let compressed = plan.allocate()?;
+            plan.compress(&set.w, &compressed)?;
+            Ok(compressed)
+        };
+        let compressed = self.sets.iter().map(compress).collect::<Result<Vec<_>, Error>>()?;
         if search {
             let Set { x, y, .. } = &mut self.sets[0];
-            plan.search(x, &self.compressed[0], y)?;
+            plan.search(x, &compressed[0], y)?;
         }
-        Ok(Plan::Cusparselt(plan))
+        Ok(Plan::Cusparselt(plan, compressed))
     }
 
-    /// Queues the product of a peer that [`Self::outcomes`] had a result of, on operands that rotate by `i`.
+    /// Queues the product of a peer that [`Self::outcomes`] last had a result of, on operands that rotate by
+    /// `i`.
     ///
     /// # Errors
     /// What the library says.
-    pub fn launch(&mut self, name: &'static str, fused: Fused, i: usize) -> Result<(), Error> {
-        let wanted = (name, fused_form(fused));
-        let mut plans = self.plans.iter();
+    pub fn launch(&mut self, name: &'static str, i: usize) -> Result<(), Error> {
         let i = i % self.sets.len();
         let Set { x, w, y } = &mut self.sets[i];
-        match plans.find(|(name, form, _)| (*name, Some(*form)) == wanted) {
-            Some((_, _, Plan::Cublaslt(plan))) => plan.launch(x, w, y),
-            Some((_, _, Plan::Cusparselt(plan))) => plan.launch(x, &self.compressed[i], y),
+        match self.plans.iter().find(|(planned, _)| *planned == name) {
+            Some((_, Plan::Cublaslt(plan))) => plan.launch(x, w, y),
+            Some((_, Plan::Cusparselt(plan, compressed))) => plan.launch(x, &compressed[i], y),
             None => Ok(()),
         }
     }

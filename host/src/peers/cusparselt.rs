@@ -16,6 +16,7 @@ use reference::Element;
 use std::ffi::{c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::path::Path;
+use std::ptr::null_mut;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -347,13 +348,15 @@ struct Arguments {
     workspace: *mut c_void,
 }
 
-/// W `[n, k]` as the library stores it.
+/// W `[n, k]` as the library stores it for one plan.
 pub struct Compressed<T> {
     memory: Arc<dyn Memory>,
     /// What compressing needs besides.
     scratch: Arc<dyn Memory>,
     n: usize,
     k: usize,
+    /// The plan, by its address.
+    plan: Ref,
     element: PhantomData<T>,
 }
 
@@ -404,7 +407,8 @@ impl<T: Element + Value> Plan<T> {
         Ok(())
     }
 
-    /// Memory for a compressed W. Any plan of the same N and K takes what is in it.
+    /// Memory for a W to be compressed, for this plan alone: on an H200 the search of 0.8.0 ends in an illegal
+    /// instruction where another plan compressed W (PyTorch 2.11's search does too).
     ///
     /// # Errors
     /// Out of memory, or what the library says.
@@ -424,6 +428,7 @@ impl<T: Element + Value> Plan<T> {
             scratch: device.allocate(scratch as u64)?,
             n: self.layout.n,
             k: self.layout.k,
+            plan,
             element: PhantomData,
         })
     }
@@ -434,7 +439,7 @@ impl<T: Element + Value> Plan<T> {
     /// Other extents or strides than the plan's, or what the library says of the launch.
     pub fn compress(&self, w: &Matrix<T>, into: &Compressed<T>) -> Result<()> {
         self.takes((w.rows(), w.cols()), w.stride())?;
-        self.takes((into.n, into.k), into.k)?;
+        self.owns(into)?;
         aligned("W", w)?;
         let (handle, plan, w) = (self.handle(), self.plan(), w.address() as *const c_void);
         let (out, scratch) =
@@ -451,13 +456,15 @@ impl<T: Element + Value> Plan<T> {
 
     /// Lets the library time what it has on these operands, and keep the fastest for this plan. Waits for it.
     ///
+    /// This runs on the default stream, as in NVIDIA's sample.
+    ///
     /// # Errors
     /// As [`Self::launch`].
     pub fn search(&mut self, x: &Matrix<T>, w: &Compressed<T>, y: &mut Matrix<T>) -> Result<()> {
         let run = self.arguments(x, w, y)?;
         self.library.synchronize()?;
         let (handle, plan): (_, Mut) = (self.handle(), &mut *self.plan.raw);
-        let (alpha, beta, mut stream) = (&raw const ONE, &raw const ZERO, self.library.stream);
+        let (alpha, beta, mut stream) = (&raw const ONE, &raw const ZERO, null_mut());
         // SAFETY: the plan's structures say what the operands were just checked to be; see `launch`.
         unsafe {
             call!(
@@ -514,6 +521,7 @@ impl<T: Element + Value> Plan<T> {
 
     /// Addresses of operands that fit the plan.
     fn arguments(&self, x: &Matrix<T>, w: &Compressed<T>, y: &mut Matrix<T>) -> Result<Arguments> {
+        self.owns(w)?;
         self.layout.same(Layout::of(x, (w.n, w.k), y)?)?;
         Ok(Arguments {
             w: w.memory.address() as *const c_void,
@@ -521,6 +529,14 @@ impl<T: Element + Value> Plan<T> {
             y: y.address() as *mut c_void,
             workspace: self.workspace.address() as *mut c_void,
         })
+    }
+
+    /// That a W is for this plan.
+    fn owns(&self, w: &Compressed<T>) -> Result<()> {
+        match std::ptr::eq(w.plan, self.plan()) {
+            true => Ok(()),
+            false => Err(crate::error::invalid("compressed W", "another plan's", "this plan's")),
+        }
     }
 
     /// That W is `[N, K]`, rows `k` elements apart.

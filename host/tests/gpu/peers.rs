@@ -102,6 +102,9 @@ fn cusparselt<T: Element + Value + OutputOf<T>>() {
             let w = plan.allocate().unwrap();
             w.poison().unwrap();
             plan.compress(&operands.w, &w).unwrap();
+            let other = library.plan(&operands.x, &y, vector, activation).unwrap();
+            let error = other.launch(&operands.x, &w, &mut y).unwrap_err().to_string();
+            assert!(error.contains("must be this plan's"), "{error}");
             for what in ["cuSPARSELt", "cuSPARSELt searched"] {
                 y.poison().unwrap();
                 plan.launch(&operands.x, &w, &mut y).unwrap();
