@@ -104,14 +104,13 @@ impl<'a> Run<'a> {
             let fused = cases[0].fused;
             let judged = problem.judge(sparse, fused)?;
             let outcomes = gemm.peers(fused);
-            // Peers may have another form of the epilogue, which is judged by itself.
-            let form = fused_form(fused).unwrap_or(fused);
-            let of_form = match outcomes.is_empty() || form == fused {
-                true => None,
-                false => Some(problem.judge(sparse, form)?),
+            let peers = match fused_form(fused) {
+                // Peers have another form of the epilogue, which is judged by itself.
+                Some(form) if form != fused && !outcomes.is_empty() => {
+                    judge_peers(outcomes, form, &problem.judge(sparse, form)?, (m, n))?
+                }
+                _ => judge_peers(outcomes, fused, &judged, (m, n))?,
             };
-            let of_form = of_form.as_ref().unwrap_or(&judged);
-            let peers = judge_peers(outcomes, form, of_form, (m, n))?;
             for case in cases {
                 self.progress.set_message(case.to_string());
                 let run = || gemm.y(case.kernel, case.fused);

@@ -108,6 +108,21 @@ macro_rules! call {
     }};
 }
 
+/// The enumerator of an epilogue. They are bits: those of bias and activation together are both.
+fn epilogue(bias: bool, activation: Activation) -> Result<c_int, PeerError> {
+    let activation = match activation {
+        Activation::None if bias => return Ok(EPILOGUE_BIAS),
+        Activation::None => return Ok(EPILOGUE_DEFAULT),
+        Activation::Relu => EPILOGUE_RELU,
+        Activation::GeluTanh => EPILOGUE_GELU,
+        Activation::Gelu | Activation::Silu => {
+            let what = format!("{activation:?}");
+            return Err(PeerError::Unsupported { library: "cuBLASLt", what });
+        }
+    };
+    Ok(if bias { activation | EPILOGUE_BIAS } else { activation })
+}
+
 impl CublasLt {
     /// Finds the library, loads it and starts it on `device`, where its work joins the device's stream.
     ///
@@ -156,21 +171,7 @@ impl CublasLt {
             return Err(crate::error::invalid("sets of operands", 0, "at least 1"));
         };
         let layout = Layout::of(x, (w.rows(), w.cols()), y)?;
-        let epilogue = match activation {
-            Activation::None => EPILOGUE_DEFAULT,
-            Activation::Relu => EPILOGUE_RELU,
-            Activation::GeluTanh => EPILOGUE_GELU,
-            Activation::Gelu | Activation::Silu => {
-                let what = format!("epilogue {activation:?}");
-                return Err(PeerError::Unsupported { library: "cuBLASLt", what }.into());
-            }
-        };
-        // The enumerators are bits: bias and an activation together are both bits, and bias alone is its own.
-        let epilogue = match (bias, activation) {
-            (None, _) => epilogue,
-            (Some(_), Activation::None) => EPILOGUE_BIAS,
-            (Some(_), _) => epilogue | EPILOGUE_BIAS,
-        };
+        let epilogue = epilogue(bias.is_some(), activation)?;
         let bias = bias.map(|bias| bias.view(0, 0, 1, layout.n)).transpose()?;
         let mut plan = Plan {
             operation: self.operation(epilogue, bias.as_ref())?,
@@ -396,6 +397,18 @@ impl<T: Element + Value> Plan<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn epilogues_have_the_numbers_of_the_header() {
+        let of = |activation| [false, true].map(|bias| epilogue(bias, activation).ok());
+        // DEFAULT and BIAS, RELU and RELU_BIAS, GELU and GELU_BIAS.
+        assert_eq!(of(Activation::None), [Some(1), Some(4)]);
+        assert_eq!(of(Activation::Relu), [Some(2), Some(6)]);
+        assert_eq!(of(Activation::GeluTanh), [Some(32), Some(36)]);
+        assert_eq!((of(Activation::Gelu), of(Activation::Silu)), ([None; 2], [None; 2]));
+        let error = epilogue(true, Activation::Silu).unwrap_err().to_string();
+        assert_eq!(error, "cuBLASLt has no Silu");
+    }
 
     #[test]
     fn a_proposal_has_the_size_of_the_header() {

@@ -211,6 +211,9 @@ fn version(mut part: impl FnMut(c_int, &mut c_int) -> c_int) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emulated::EmulatedDevice;
+    use half::f16;
+    use std::sync::Arc;
 
     #[test]
     fn peers_have_gelu_as_tanh_and_no_silu() {
@@ -219,6 +222,38 @@ mod tests {
         assert_eq!(form("gelu-tanh").as_deref(), Some("gelu-tanh"));
         assert_eq!(form("bias-relu").as_deref(), Some("bias-relu"));
         assert_eq!((form("silu"), form("bias-silu")), (None, None));
+    }
+
+    #[test]
+    fn peers_need_a_gpu() {
+        let device: Arc<dyn Device> = EmulatedDevice::open(1);
+        let search = Search::new(Vec::new());
+        let lines = [
+            CublasLt::open(&search, &device).err().unwrap().to_string(),
+            CusparseLt::open(&search, &device).err().unwrap().to_string(),
+        ];
+        let want = format!("peers need a GPU, {} is none", device.info().name);
+        assert_eq!(lines, [want.clone(), want]);
+    }
+
+    #[test]
+    fn operands_have_to_fit() {
+        let device: Arc<dyn Device> = EmulatedDevice::open(1);
+        let matrix = |rows, cols| Matrix::<f16>::poisoned(&device, rows, cols).unwrap();
+        let (x, y) = (matrix(4, 128), matrix(4, 256));
+        let of =
+            |x: &Matrix<f16>, w, y: &Matrix<f16>| Layout::of(x, w, y).map_err(|e| e.to_string());
+        let layout = of(&x, (256, 128), &y).unwrap();
+        assert_eq!(layout, Layout { m: 4, n: 256, k: 128, ldx: 128, ldy: 256 });
+        let limit = |error: String, want: &str| assert!(error.ends_with(want), "{error}");
+        limit(of(&x, (256, 64), &y).unwrap_err(), "extent of X is 4 x 128, must be 4 x 64");
+        limit(of(&x, (128, 128), &y).unwrap_err(), "extent of Y is 4 x 256, must be 4 x 128");
+        let shifted = matrix(5, 128).view(0, 1, 4, 120).unwrap();
+        limit(of(&shifted, (256, 120), &y).unwrap_err(), "must be a multiple of 256");
+        let strided = y.view(0, 0, 4, 128).unwrap();
+        let other = of(&x, (128, 128), &strided).unwrap();
+        assert!(layout.same(layout).is_ok() && layout.same(other).is_err());
+        assert_eq!((other.n, other.ldy), (128, 256));
     }
 
     #[test]
