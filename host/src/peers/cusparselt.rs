@@ -6,17 +6,19 @@
 //! Signatures and enumerators are those of cusparseLt.h of version 0.8 (wheel nvidia-cusparselt-cu13 0.8.0),
 //! unchanged in 0.10. The order of calls is NVIDIA's sample `cuSPARSELt/matmul` in CUDALibrarySamples.
 
+mod plan;
+
+pub use plan::{Compressed, Plan};
+
 use super::library::{Search, functions};
-use super::{Layout, PeerError, aligned, check, cuda, data_type, version};
-use crate::device::{Device, Memory};
+use super::{Layout, PeerError, check, cuda, data_type, usable, version};
+use crate::device::Device;
 use crate::error::Result;
 use crate::matrix::{Matrix, Value};
 use layout::activation::Activation;
 use reference::Element;
 use std::ffi::{c_char, c_int, c_void};
-use std::marker::PhantomData;
 use std::path::Path;
-use std::ptr::null_mut;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -100,6 +102,7 @@ macro_rules! call {
         )
     }};
 }
+use call;
 
 impl CusparseLt {
     /// Finds the library, loads it and starts it on `device`, where its work joins the device's stream.
@@ -152,7 +155,7 @@ impl CusparseLt {
         bias: Option<&Matrix<T>>,
         activation: Activation,
     ) -> Result<Plan<T>> {
-        let layout = Layout::of(x, (y.cols(), x.cols()), y)?;
+        let layout = Layout::of(&self.device, x, (y.cols(), x.cols()), y)?;
         let fused = match activation {
             Activation::None => None,
             Activation::Relu => Some(MATMUL_ACTIVATION_RELU),
@@ -280,7 +283,7 @@ impl CusparseLt {
             )
         }?;
         if let Some(bias) = bias {
-            aligned("bias", bias)?;
+            usable(&self.device, "bias", bias)?;
             self.set(&mut operation, MATMUL_BIAS_POINTER, bias.address())?;
         }
         Ok(operation)
@@ -333,223 +336,5 @@ impl Drop for Object {
     fn drop(&mut self) {
         // SAFETY: made by the library, destroyed once. A status leaves nothing to do.
         unsafe { (self.destroy)(&*self.raw) };
-    }
-}
-
-/// Factors of the product and of what Y held.
-static ONE: f32 = 1.0;
-static ZERO: f32 = 0.0;
-
-/// Device addresses of one launch.
-struct Arguments {
-    w: *const c_void,
-    x: *const c_void,
-    y: *mut c_void,
-    workspace: *mut c_void,
-}
-
-/// W `[n, k]` as the library stores it for one plan.
-pub struct Compressed<T> {
-    memory: Arc<dyn Memory>,
-    /// What compressing needs besides.
-    scratch: Arc<dyn Memory>,
-    n: usize,
-    k: usize,
-    /// The plan, by its address.
-    plan: Ref,
-    element: PhantomData<T>,
-}
-
-impl<T> Compressed<T> {
-    /// Overwrites it with NaN and indices that mean nothing, so that a compression that writes nothing is
-    /// found.
-    ///
-    /// # Errors
-    /// What the device says.
-    pub fn poison(&self) -> Result<()> {
-        self.memory.fill(0xFF)
-    }
-}
-
-/// A product ready to repeat. Fields are dropped in this order, the later ones being what the earlier use.
-pub struct Plan<T> {
-    plan: Object,
-    _selection: Object,
-    _operation: Box<Opaque>,
-    _matrices: [Object; 3],
-    layout: Layout,
-    workspace: Arc<dyn Memory>,
-    library: Rc<CusparseLt>,
-    /// Read by every launch.
-    _bias: Option<Matrix<T>>,
-}
-
-impl<T: Element + Value> Plan<T> {
-    fn handle(&self) -> Ref {
-        &*self.library.handle
-    }
-
-    fn plan(&self) -> Ref {
-        &*self.plan.raw
-    }
-
-    /// Makes the workspace as large as the plan says.
-    fn allocate_workspace(&mut self) -> Result<()> {
-        let mut bytes = 0;
-        let (handle, plan) = (self.handle(), self.plan());
-        // SAFETY: the structures are initialised; the pointer is to a live local.
-        unsafe {
-            call!(self.library.functions, cusparseLtMatmulGetWorkspace(handle, plan, &mut bytes))
-        }?;
-        if bytes as u64 > self.workspace.bytes() {
-            self.workspace = self.library.device.allocate(bytes as u64)?;
-        }
-        Ok(())
-    }
-
-    /// Memory for a W to be compressed, for this plan alone: on an H200 the search of 0.8.0 ends in an illegal
-    /// instruction where another plan compressed W (PyTorch 2.11's search does too).
-    ///
-    /// # Errors
-    /// Out of memory, or what the library says.
-    pub fn allocate(&self) -> Result<Compressed<T>> {
-        let (mut bytes, mut scratch) = (0, 0);
-        let (handle, plan) = (self.handle(), self.plan());
-        // SAFETY: the structures are initialised; the pointers are to live locals.
-        unsafe {
-            call!(
-                self.library.functions,
-                cusparseLtSpMMACompressedSize(handle, plan, &mut bytes, &mut scratch)
-            )
-        }?;
-        let device = &self.library.device;
-        Ok(Compressed {
-            memory: device.allocate(bytes as u64)?,
-            scratch: device.allocate(scratch as u64)?,
-            n: self.layout.n,
-            k: self.layout.k,
-            plan,
-            element: PhantomData,
-        })
-    }
-
-    /// Queues the compression of `w`, 2:4 sparse already and without gaps between its rows.
-    ///
-    /// # Errors
-    /// Other extents or strides than the plan's, or what the library says of the launch.
-    pub fn compress(&self, w: &Matrix<T>, into: &Compressed<T>) -> Result<()> {
-        self.takes((w.rows(), w.cols()), w.stride())?;
-        self.owns(into)?;
-        aligned("W", w)?;
-        let (handle, plan, w) = (self.handle(), self.plan(), w.address() as *const c_void);
-        let (out, scratch) =
-            (into.memory.address() as *mut c_void, into.scratch.address() as *mut c_void);
-        // SAFETY: W is what the plan says, and `into` has the sizes that the library asked for.
-        unsafe {
-            call!(
-                self.library.functions,
-                cusparseLtSpMMACompress(handle, plan, w, out, scratch, self.library.stream)
-            )
-        }?;
-        Ok(())
-    }
-
-    /// Lets the library time what it has on these operands, and keep the fastest for this plan. Waits for it.
-    ///
-    /// This runs on the default stream, as in NVIDIA's sample.
-    ///
-    /// # Errors
-    /// As [`Self::launch`].
-    pub fn search(&mut self, x: &Matrix<T>, w: &Compressed<T>, y: &mut Matrix<T>) -> Result<()> {
-        let run = self.arguments(x, w, y)?;
-        self.library.synchronize()?;
-        let (handle, plan): (_, Mut) = (self.handle(), &mut *self.plan.raw);
-        let (alpha, beta, mut stream) = (&raw const ONE, &raw const ZERO, null_mut());
-        // SAFETY: the plan's structures say what the operands were just checked to be; see `launch`.
-        unsafe {
-            call!(
-                self.library.functions,
-                cusparseLtMatmulSearch(
-                    handle,
-                    plan,
-                    alpha.cast(),
-                    run.w,
-                    run.x,
-                    beta.cast(),
-                    run.y,
-                    run.y,
-                    run.workspace,
-                    &mut stream,
-                    1,
-                )
-            )
-        }?;
-        self.library.synchronize()?;
-        self.allocate_workspace()
-    }
-
-    /// Queues the product on other operands of the same layout.
-    ///
-    /// # Errors
-    /// Operands of another layout, or what the library says of the launch.
-    pub fn launch(&self, x: &Matrix<T>, w: &Compressed<T>, y: &mut Matrix<T>) -> Result<()> {
-        let run = self.arguments(x, w, y)?;
-        let (handle, plan) = (self.handle(), self.plan());
-        let (alpha, beta, mut stream) = (&raw const ONE, &raw const ZERO, self.library.stream);
-        // SAFETY: the plan's structures say what the operands were just checked to be; operands, bias and
-        // workspace are allocated, and their memory outlives the work that is queued (`Memory`).
-        unsafe {
-            call!(
-                self.library.functions,
-                cusparseLtMatmul(
-                    handle,
-                    plan,
-                    alpha.cast(),
-                    run.w,
-                    run.x,
-                    beta.cast(),
-                    run.y,
-                    run.y,
-                    run.workspace,
-                    &mut stream,
-                    1,
-                )
-            )
-        }?;
-        Ok(())
-    }
-
-    /// Addresses of operands that fit the plan.
-    fn arguments(&self, x: &Matrix<T>, w: &Compressed<T>, y: &mut Matrix<T>) -> Result<Arguments> {
-        self.owns(w)?;
-        self.layout.same(Layout::of(x, (w.n, w.k), y)?)?;
-        Ok(Arguments {
-            w: w.memory.address() as *const c_void,
-            x: x.address() as *const c_void,
-            y: y.address() as *mut c_void,
-            workspace: self.workspace.address() as *mut c_void,
-        })
-    }
-
-    /// That a W is for this plan.
-    fn owns(&self, w: &Compressed<T>) -> Result<()> {
-        match std::ptr::eq(w.plan, self.plan()) {
-            true => Ok(()),
-            false => Err(crate::error::invalid("compressed W", "another plan's", "this plan's")),
-        }
-    }
-
-    /// That W is `[N, K]`, rows `k` elements apart.
-    fn takes(&self, extents: (usize, usize), stride: usize) -> Result<()> {
-        let want = (self.layout.n, self.layout.k);
-        if (extents, stride) == (want, want.1) {
-            return Ok(());
-        }
-        let value = format!("{} x {}, stride {stride}", extents.0, extents.1);
-        Err(crate::error::invalid(
-            "W",
-            value,
-            format!("{} x {}, stride {}", want.0, want.1, want.1),
-        ))
     }
 }

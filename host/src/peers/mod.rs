@@ -28,6 +28,7 @@ use layout::activation::Activation;
 use layout::instance::Dtype;
 use std::ffi::{CStr, c_char, c_int};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Why a peer does not take part.
 #[derive(Debug, thiserror::Error)]
@@ -141,8 +142,13 @@ struct Layout {
 const ALIGNMENT: u64 = 256;
 
 impl Layout {
-    /// Of operands that fit each other. `w` is `(N, K)`.
-    fn of<T: Value>(x: &Matrix<T>, w: (usize, usize), y: &Matrix<T>) -> Result<Self> {
+    /// Of operands on `device` that fit each other. `w` is `(N, K)`.
+    fn of<T: Value>(
+        device: &Arc<dyn Device>,
+        x: &Matrix<T>,
+        w: (usize, usize),
+        y: &Matrix<T>,
+    ) -> Result<Self> {
         let (m, (n, k)) = (x.rows(), w);
         let fits = |what: &str, rows: usize, cols: usize, matrix: &Matrix<T>| {
             if (matrix.rows(), matrix.cols()) != (rows, cols) {
@@ -153,7 +159,7 @@ impl Layout {
                     format!("{rows} x {cols}"),
                 ));
             }
-            aligned(what, matrix)
+            usable(device, what, matrix)
         };
         fits("X", m, k, x)?;
         fits("Y", m, n, y)?;
@@ -169,15 +175,19 @@ impl Layout {
     }
 }
 
-fn aligned<T: Value>(what: &str, matrix: &Matrix<T>) -> Result<()> {
-    match matrix.address().is_multiple_of(ALIGNMENT) {
-        true => Ok(()),
-        false => Err(invalid(
-            format!("address of {what}"),
-            format!("{:#x}", matrix.address()),
-            format!("a multiple of {ALIGNMENT}"),
-        )),
+/// That a library on `device` can be given the address of `matrix`.
+fn usable<T: Value>(device: &Arc<dyn Device>, what: &str, matrix: &Matrix<T>) -> Result<()> {
+    if !Arc::ptr_eq(device, matrix.device()) {
+        let of = |device: &Arc<dyn Device>| device.info().name.clone();
+        let (value, limit) = (of(matrix.device()), format!("{}, opened once", of(device)));
+        return Err(invalid(format!("device of {what}"), value, limit));
     }
+    if !matrix.address().is_multiple_of(ALIGNMENT) {
+        let (value, limit) =
+            (format!("{:#x}", matrix.address()), format!("a multiple of {ALIGNMENT}"));
+        return Err(invalid(format!("address of {what}"), value, limit));
+    }
+    Ok(())
 }
 
 /// A vendor's status as a result. `describe` names it.
@@ -213,7 +223,6 @@ mod tests {
     use super::*;
     use crate::emulated::EmulatedDevice;
     use half::f16;
-    use std::sync::Arc;
 
     #[test]
     fn peers_have_gelu_as_tanh_and_no_silu() {
@@ -241,8 +250,9 @@ mod tests {
         let device: Arc<dyn Device> = EmulatedDevice::open(1);
         let matrix = |rows, cols| Matrix::<f16>::poisoned(&device, rows, cols).unwrap();
         let (x, y) = (matrix(4, 128), matrix(4, 256));
-        let of =
-            |x: &Matrix<f16>, w, y: &Matrix<f16>| Layout::of(x, w, y).map_err(|e| e.to_string());
+        let of = |x: &Matrix<f16>, w, y: &Matrix<f16>| {
+            Layout::of(&device, x, w, y).map_err(|e| e.to_string())
+        };
         let layout = of(&x, (256, 128), &y).unwrap();
         assert_eq!(layout, Layout { m: 4, n: 256, k: 128, ldx: 128, ldy: 256 });
         let limit = |error: String, want: &str| assert!(error.ends_with(want), "{error}");
@@ -254,6 +264,9 @@ mod tests {
         let other = of(&x, (128, 128), &strided).unwrap();
         assert!(layout.same(layout).is_ok() && layout.same(other).is_err());
         assert_eq!((other.n, other.ldy), (128, 256));
+        let elsewhere: Arc<dyn Device> = EmulatedDevice::open(1);
+        let error = Layout::of(&elsewhere, &x, (256, 128), &y).unwrap_err().to_string();
+        assert!(error.contains("device of X"), "{error}");
     }
 
     #[test]
