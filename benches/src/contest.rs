@@ -71,6 +71,22 @@ fn turns(contestants: usize, timed: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sparseflow::EmulatedDevice;
+
+    #[test]
+    fn every_launch_has_the_next_operands_and_every_contestant_its_samples() {
+        let device = EmulatedDevice::open(1);
+        let mut launches = Vec::new();
+        let times = time(&*device, Some(7), 2, |contestant, i| {
+            launches.push((contestant, i));
+            Ok(())
+        });
+        let samples: Vec<_> = times.unwrap().iter().map(|times| times.samples.len()).collect();
+        assert_eq!(samples, [7, 7]);
+        assert!(launches.iter().map(|(_, i)| *i).eq(0..launches.len()));
+        let timed = launches[launches.len() - 14..].iter().map(|(contestant, _)| *contestant);
+        assert!(timed.eq(turns(2, 7)));
+    }
 
     #[test]
     fn contestants_take_turns() {

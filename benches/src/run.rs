@@ -270,3 +270,66 @@ fn contest(
     }
     Ok((ours, peers))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparseflow::Error;
+    use sparseflow::peers::PeerError;
+
+    fn peer(name: &'static str, outcome: Result<Verdict, String>) -> Peer {
+        Peer { name, form: Fused::default(), outcome, times: None }
+    }
+
+    fn peers() -> Vec<Peer> {
+        let wrong = Verdict::bits(Some("y[0, 0] is NaN".to_owned()));
+        vec![
+            peer("refused", Err("no such shape".to_owned())),
+            peer("right", Ok(Verdict::bits(None))),
+            peer("wrong", Ok(wrong)),
+            peer("also right", Ok(Verdict::bits(None))),
+        ]
+    }
+
+    fn times(samples: &[f64]) -> Vec<Times> {
+        samples.iter().filter_map(|&sample| Times::new(vec![sample])).collect()
+    }
+
+    fn medians(peers: &[Peer]) -> Vec<Option<f64>> {
+        peers.iter().map(|peer| peer.times.as_ref().map(|times| times.median)).collect()
+    }
+
+    #[test]
+    fn only_peers_that_were_right_are_timed() {
+        let (ours, peers) = contest(&peers(), |with| {
+            assert_eq!(with, ["right", "also right"]);
+            Ok(times(&[1.0, 2.0, 3.0]))
+        })
+        .unwrap();
+        assert_eq!(ours.unwrap().median, 1.0);
+        assert_eq!(medians(&peers), [None, Some(2.0), None, Some(3.0)]);
+    }
+
+    #[test]
+    fn a_peer_that_fails_while_it_is_timed_leaves_the_row_alone() {
+        let (ours, peers) = contest(&peers(), |with| match with {
+            [] => Ok(times(&[1.0])),
+            _ => {
+                let (call, name) = ("launch", "INTERNAL_ERROR".to_owned());
+                Err(Error::from(PeerError::Refused { call, code: 7, name }).into())
+            }
+        })
+        .unwrap();
+        assert_eq!(ours.unwrap().median, 1.0);
+        assert_eq!(medians(&peers), [None; 4]);
+        let reason = peers[1].outcome.as_ref().unwrap_err();
+        assert_eq!(reason, "while it was timed: launch: INTERNAL_ERROR (7)");
+        assert!(peers[2].outcome.is_ok());
+    }
+
+    #[test]
+    fn an_error_of_the_device_ends_the_run() {
+        let result = contest(&peers(), |_| anyhow::bail!("the GPU is gone"));
+        assert_eq!(result.unwrap_err().to_string(), "the GPU is gone");
+    }
+}

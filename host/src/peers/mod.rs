@@ -179,7 +179,7 @@ impl Layout {
 fn usable<T: Value>(device: &Arc<dyn Device>, what: &str, matrix: &Matrix<T>) -> Result<()> {
     if !Arc::ptr_eq(device, matrix.device()) {
         let of = |device: &Arc<dyn Device>| device.info().name.clone();
-        let (value, limit) = (of(matrix.device()), format!("{}, opened once", of(device)));
+        let (value, limit) = (of(matrix.device()), format!("the peer's, {}", of(device)));
         return Err(invalid(format!("device of {what}"), value, limit));
     }
     if !matrix.address().is_multiple_of(ALIGNMENT) {
