@@ -83,8 +83,9 @@ impl<T: Element + Value> Plan<T> {
         Ok(())
     }
 
-    /// Memory for a W to be compressed, for this plan alone: on an H200 the search of 0.8.0 ends in an illegal
-    /// instruction where another plan compressed W (PyTorch 2.11's search does too).
+    /// Memory for a W to be compressed, for this plan alone: on an H200 the search of 0.8.0 ended in an illegal
+    /// instruction whenever W had not been compressed through the plan that searched. (PyTorch 2.11's search,
+    /// which compresses W without a plan, failed there too.)
     ///
     /// # Errors
     /// Out of memory, or what the library says.
