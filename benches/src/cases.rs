@@ -85,15 +85,47 @@ pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// What the command line asks for, else the default suite; each shape once.
-fn shapes(cli: &Cli, backend: &Backend) -> Vec<Shape> {
+/// Shapes that are summed up together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The suite's, or `shapes` for those that were asked for one by one.
+    pub name: String,
+    /// All of them.
+    pub shapes: Vec<Shape>,
+}
+
+impl Group {
+    /// Whether `case` is of one of these shapes. A compression is of every shape with its N and K.
+    pub fn has(&self, case: &Case) -> bool {
+        let Shape { n, k, .. } = case.shape;
+        match case.op {
+            Op::Compress => self.shapes.iter().any(|shape| (shape.n, shape.k) == (n, k)),
+            Op::Dense | Op::Sparse => self.shapes.contains(&case.shape),
+        }
+    }
+}
+
+/// The suites that the command line asks for, else the default one; then its single shapes.
+pub fn groups(cli: &Cli, backend: &Backend) -> Vec<Group> {
     let suites = match (&cli.suite[..], &cli.shape[..], backend) {
         ([], [], Backend::Cuda(_)) => &[Suite::Cubes][..],
         ([], [], Backend::Emulator(_) | Backend::Cpu) => &[Suite::Quick],
         (suites, ..) => suites,
     };
-    let of_suites = suites.iter().flat_map(|suite| suite.shapes());
-    unique(&of_suites.chain(cli.shape.iter().copied()).collect::<Vec<_>>())
+    let mut groups: Vec<Group> = unique(suites)
+        .into_iter()
+        .map(|suite| Group { name: suite.name(), shapes: suite.shapes() })
+        .collect();
+    if !cli.shape.is_empty() {
+        groups.push(Group { name: "shapes".to_owned(), shapes: cli.shape.clone() });
+    }
+    groups
+}
+
+/// The shapes of all groups, each once.
+fn shapes(cli: &Cli, backend: &Backend) -> Vec<Shape> {
+    let groups = groups(cli, backend);
+    unique(&groups.into_iter().flat_map(|group| group.shapes).collect::<Vec<_>>())
 }
 
 fn unique<T: Copy + PartialEq>(items: &[T]) -> Vec<T> {

@@ -44,9 +44,12 @@ pub struct Cli {
     /// Where to run
     #[arg(long, value_enum, default_value_t = BackendName::Auto)]
     pub backend: BackendName,
-    /// Also measure vendor libraries (not in this version)
+    /// Also measure cuBLASLt and cuSPARSELt, in turns with each row; needs a GPU
     #[arg(long)]
     pub peers: bool,
+    /// Where to look for their libraries before the usual places; may be repeated
+    #[arg(long, value_name = "DIR", requires = "peers")]
+    pub peer_libs: Vec<PathBuf>,
     /// Timed launches of each row; the emulator times nothing [default: 30 on a GPU; on the CPU 5,
     /// fewer where they take over half a second]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -115,12 +118,10 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 impl Cli {
-    /// Refuses what goes not together, and what the contract names and this version does not have.
+    /// Refuses what goes not together, and folders that are none.
     pub fn check(&self) -> Result<(), Usage> {
-        if self.peers {
-            return Err(Usage(
-                "--peers: this version does not measure vendor libraries".to_owned(),
-            ));
+        if let Some(path) = self.peer_libs.iter().find(|path| !path.is_dir()) {
+            return Err(Usage(format!("--peer-libs: {} is no folder", path.display())));
         }
         if self.backend == BackendName::Emulator && self.repeat.is_some() {
             let text = "--repeat: the emulator runs each row once and times nothing";
@@ -191,7 +192,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        assert!(parse("bench --peers").unwrap().check().unwrap_err().0.contains("--peers"));
+        assert!(parse("bench --peers").unwrap().check().is_ok());
+        assert!(parse("bench --peer-libs /").unwrap_err().to_string().contains("--peers"));
+        let cli = parse("bench --peers --peer-libs / --peer-libs /no/such").unwrap();
+        assert_eq!(cli.check().unwrap_err().0, "--peer-libs: /no/such is no folder");
         assert!(parse("bench --backend emulator").unwrap().check().is_ok());
         let cli = parse("bench --backend emulator --repeat 3").unwrap();
         assert!(cli.check().unwrap_err().0.contains("--repeat"));

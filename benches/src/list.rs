@@ -16,8 +16,7 @@ pub fn text() -> String {
     }
     text += "\nsuites\n";
     for suite in Suite::value_variants() {
-        let name = suite.to_possible_value().map(|value| value.get_name().to_owned());
-        text += &format!("  {:8} {}\n", name.unwrap_or_default(), join(suite.shapes()));
+        text += &format!("  {:8} {}\n", suite.name(), join(suite.shapes()));
     }
     text += &format!(
         "\nepilogues\n  {}\n\nkernels (of GPU and emulator, but for cpu_*)\n",

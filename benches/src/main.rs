@@ -10,6 +10,8 @@
 //! | `problem` | the operands of a shape, and the judgement of its results |
 //! | `backend`, `gpu`, `cpu` | where rows are computed |
 //! | `emulator` | what only the emulator tells: counters and findings |
+//! | `peers` | the vendor's libraries on the operands of a row |
+//! | `contest` | times of several contestants that take turns |
 //! | `run` | the rows, one after the other |
 //! | `check` | whether a row is right |
 //! | `report` | table, Markdown, JSON |
@@ -21,6 +23,7 @@ mod backend;
 mod cases;
 mod check;
 mod cli;
+mod contest;
 mod cpu;
 mod emulator;
 mod environment;
@@ -29,6 +32,7 @@ mod kernel;
 mod list;
 mod npy;
 mod output;
+mod peers;
 mod problem;
 mod report;
 mod run;
@@ -40,6 +44,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Usage};
 use environment::Environment;
+use peers::Peers;
+use report::Report;
 use run::{Run, Settings};
 use std::io::Write;
 use std::process::ExitCode;
@@ -75,25 +81,28 @@ fn bench(cli: &Cli) -> Result<bool> {
 
     let backend = Backend::open(cli.backend, cli.seed)?;
     let cases = cases::plan(cli, &backend)?;
-    let environment = Environment::now(&backend);
+    let peers = Peers::open(cli, backend.gpu());
+    let environment = &Environment::now(&backend, peers.as_ref());
     let settings = Settings {
         repeat: cli.repeat,
         seed: cli.seed,
         fill: cli.inputs.into(),
         dump: cli.dump.as_deref(),
+        peers: peers.as_ref(),
     };
     let (rows, result) = Run::all(&cases, &backend, &settings);
+    let report = Report { rows: &rows, environment, groups: &cases::groups(cli, &backend) };
 
     if result.is_ok() || !rows.is_empty() {
-        print(&report::table::text(&rows, &environment))?;
+        print(&report::table::text(&report))?;
     }
     // Files are for whole measurements.
     result?;
     if let Some(path) = &cli.json {
-        output::write(path, report::json::json(&rows, &environment)?.as_bytes())?;
+        output::write(path, report::json::json(&report)?.as_bytes())?;
     }
     if let Some(path) = &cli.markdown {
-        let text = report::table::markdown(&rows, &environment, &command());
+        let text = report::table::markdown(&report, &command());
         output::write(path, text.as_bytes())?;
     }
     Ok(report::passed(&rows))

@@ -187,11 +187,29 @@ fn bad_usage_is_named_and_exits_with_2() {
     bad("--kernel sm80_dense", "`sm80_dense`");
     bad("--epilogue swish", "`swish`");
     bad("--op transpose", "transpose");
-    bad("--peers", "--peers");
+    bad("--peer-libs /", "--peers");
+    bad("--peers --peer-libs /no/such", "/no/such is no folder");
     bad("--backend emulator --repeat 3", "--repeat");
     bad("--backend emulator --kernel cpu_dense_f16", "cpu_dense_f16");
     bad("--backend cpu --kernel compress24_f16", "compress24_f16");
     bad("--frobnicate", "--frobnicate");
+}
+
+#[test]
+fn peers_without_a_gpu_are_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.json");
+    for backend in ["cpu", "emulator"] {
+        let assert =
+            bench(&format!("--peers --backend {backend} --shape 3x5x7 --json {}", path.display()))
+                .success();
+        assert_eq!(stderr(&assert), "bench: --peers: peers need a GPU, none is measured\n");
+        let report: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(report["environment"]["peers"], serde_json::json!({}));
+        for row in report["rows"].as_array().unwrap() {
+            assert_eq!(row["peers"], serde_json::json!({}));
+        }
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@
 //! | [`schedule`] | how thread blocks share the work: tiles, split-K, stream-K; [`Choice`] |
 //! | [`heuristic`] | which kernel and schedule to use for a shape |
 //! | [`measure`] | [`measure::time`]: median, p95 and spread of repeated launches |
+//! | [`peers`] | the vendor's libraries, loaded at run time to be measured beside the kernels |
 //! | [`ptx`] | the embedded PTX, one kernel at a time |
 //! | [`error`] | [`Error`] |
 
@@ -48,6 +49,7 @@ pub mod kernels;
 pub mod matrix;
 pub mod measure;
 pub mod packed;
+pub mod peers;
 pub mod ptx;
 pub mod schedule;
 

@@ -195,7 +195,8 @@ fn rows(defect: Defect, line: &str) -> (Vec<Row>, Arc<FakeDevice>) {
     let device = FakeDevice::open(defect);
     let backend = Backend::Cuda(Arc::clone(&device) as Arc<dyn Device>);
     let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-    let settings = Settings { repeat: Some(4), seed: 1, fill: Fill::Uniform, dump: None };
+    let settings =
+        Settings { repeat: Some(4), seed: 1, fill: Fill::Uniform, dump: None, peers: None };
     let (rows, result) = Run::all(&cases, &backend, &settings);
     result.unwrap();
     assert_eq!(rows.len(), cases.len());
