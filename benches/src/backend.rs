@@ -129,7 +129,7 @@ impl Backend {
     /// Why it cannot run one of them, or `None` where it can.
     pub fn obstacle(&self, kernel: Kernel) -> Option<String> {
         match (self.device(), kernel) {
-            (Some(device), Kernel::Gemm(instance)) => kernels::obstacle(instance, device.info()),
+            (Some(device), Kernel::Gemm(choice)) => kernels::obstacle(choice.kernel, device.info()),
             _ => None,
         }
     }

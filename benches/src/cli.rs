@@ -5,6 +5,7 @@ use crate::suites::{Shape, Suite};
 use clap::{Parser, ValueEnum};
 use layout::instance::Dtype;
 use reference::random::Fill;
+use sparseflow::Schedule;
 use sparseflow::epilogue::Fused;
 use std::path::PathBuf;
 
@@ -34,6 +35,24 @@ pub struct Cli {
     /// one that the library picks]
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = kernel_name)]
     pub kernel: Vec<String>,
+    /// How the blocks of those kernels share the work: tiles, split-k-2 to split-k-64, stream-k
+    #[arg(long, value_name = "NAME", requires = "kernel", default_value_t)]
+    pub schedule: Schedule,
+    /// Measure what is fastest for each row and take that kernel and schedule, or what a former run has
+    /// stored; without it rows take what the library picks unmeasured, so that figures can be reproduced
+    #[arg(long, conflicts_with = "kernel")]
+    pub tune: bool,
+    /// The file that keeps what was tuned [default: autotune.sqlite3 in $SPARSEFLOW_CACHE, else in
+    /// sparseflow of the user's cache directory]
+    #[arg(long, value_name = "PATH", requires = "tune")]
+    pub cache: Option<PathBuf>,
+    /// Instead of rows, measure fresh processes up to their first result on a cold cache of the driver, and
+    /// the host's part of a call: of the first --shape, --op and --dtype, --repeat processes [default: 5]
+    #[arg(long, conflicts_with_all = ["tune", "peers", "kernel", "suite", "dump", "markdown"])]
+    pub startup: bool,
+    /// One process of --startup
+    #[arg(long, hide = true, requires = "startup")]
+    pub startup_process: bool,
     /// Element types: f16, bf16
     #[arg(long, value_delimiter = ',', default_value = "f16", value_parser = dtype)]
     pub dtype: Vec<Dtype>,
@@ -123,7 +142,10 @@ impl Cli {
         if let Some(path) = self.peer_libs.iter().find(|path| !path.is_dir()) {
             return Err(Usage(format!("--peer-libs: {} is no folder", path.display())));
         }
-        if self.backend == BackendName::Emulator && self.repeat.is_some() {
+        if self.tune && matches!(self.backend, BackendName::Emulator | BackendName::Cpu) {
+            return Err(Usage("--tune: only a GPU has times that tell kernels apart".to_owned()));
+        }
+        if self.backend == BackendName::Emulator && self.repeat.is_some() && !self.startup {
             let text = "--repeat: the emulator runs each row once and times nothing";
             return Err(Usage(text.to_owned()));
         }
@@ -197,6 +219,13 @@ mod tests {
         let cli = parse("bench --peers --peer-libs / --peer-libs /no/such").unwrap();
         assert_eq!(cli.check().unwrap_err().0, "--peer-libs: /no/such is no folder");
         assert!(parse("bench --backend emulator").unwrap().check().is_ok());
+        for backend in ["emulator", "cpu"] {
+            let cli = parse(&format!("bench --backend {backend} --tune")).unwrap();
+            assert!(cli.check().unwrap_err().0.contains("--tune"));
+        }
+        assert!(parse("bench --tune --kernel all").is_err());
+        assert!(parse("bench --cache x").is_err() && parse("bench --schedule stream-k").is_err());
+        assert!(parse("bench --kernel all --schedule split-k-1").is_err());
         let cli = parse("bench --backend emulator --repeat 3").unwrap();
         assert!(cli.check().unwrap_err().0.contains("--repeat"));
     }

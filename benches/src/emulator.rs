@@ -99,7 +99,8 @@ mod tests {
 
     /// Tensor-core instructions of a product: every tile and every stage of K is computed whole.
     fn mma(kernel: Kernel, [m, n, k]: [u32; 3]) -> u64 {
-        let Kernel::Gemm(i) = kernel else { return 0 };
+        let Kernel::Gemm(choice) = kernel else { return 0 };
+        let i = choice.kernel;
         let whole = |extent: u32, tile: u32| u64::from(extent.next_multiple_of(tile));
         let one = match i.family {
             Family::WmmaDense => 16 * 16 * 16,
@@ -138,7 +139,8 @@ mod tests {
             let sites = &row.emulation.as_ref().unwrap().counters.shared_sites;
             let is_ldmatrix = |line: u32| lines[line as usize - 1].contains("ldmatrix.");
             let fragments: Vec<_> = sites.iter().filter(|(line, _)| is_ldmatrix(**line)).collect();
-            let Kernel::Gemm(instance) = row.case.kernel else { unreachable!() };
+            let Kernel::Gemm(choice) = row.case.kernel else { unreachable!() };
+            let instance = choice.kernel;
             assert_eq!(fragments.is_empty(), instance.family == Family::WmmaDense);
             for (line, site) in fragments {
                 assert_eq!(site.wavefronts, site.ideal, "{} line {line}", instance.name);

@@ -8,11 +8,12 @@ use crate::kernel::Kernel;
 use crate::peers::{CUSPARSELT, Outcome, PeerCompress, PeerGemm, Peers};
 use crate::problem::{Number, Problem};
 use anyhow::{Result, bail};
-use layout::instance::Instance;
 use reference::Packed;
 use sparseflow::epilogue::Fused;
 use sparseflow::measure::{Times, rotation};
-use sparseflow::{Device, EmulatedDevice, Epilogue, Error, Matrix, PackedWeight, Plan, Weight};
+use sparseflow::{
+    Choice, Device, EmulatedDevice, Epilogue, Error, Matrix, PackedWeight, Plan, Weight,
+};
 use std::sync::Arc;
 
 /// Sets of operands to rotate among, of which a launch reads `bytes`; one where nothing is timed.
@@ -121,19 +122,19 @@ impl<T: Number> GpuGemm<T> {
 }
 
 fn plan<'a, T: Number>(
-    instance: &'static Instance,
+    choice: Choice,
     fused: Fused,
     bias: &'a Matrix<T>,
     set: &'a mut Set<T>,
 ) -> Result<Plan<'a>, Error> {
     let bias = fused.bias.then_some(bias);
     let epilogue = Epilogue { bias, activation: fused.activation, ..Default::default() };
-    Plan::new(Some(instance.into()), &set.x, set.w.weight(), &epilogue, &mut set.y)
+    Plan::new(Some(choice), &set.x, set.w.weight(), &epilogue, &mut set.y)
 }
 
-fn instance(kernel: Kernel) -> Result<&'static Instance> {
+fn choice(kernel: Kernel) -> Result<Choice> {
     match kernel {
-        Kernel::Gemm(instance) => Ok(instance),
+        Kernel::Gemm(choice) => Ok(choice),
         other => bail!("{} is no product of the GPU", other.name()),
     }
 }
@@ -145,7 +146,7 @@ impl<T: Number> Gemm<T> for GpuGemm<T> {
 
     fn y(&mut self, kernel: Kernel, fused: Fused) -> Result<Vec<T>> {
         self.first.y.poison()?;
-        plan(instance(kernel)?, fused, &self.bias, &mut self.first)?.launch()?;
+        plan(choice(kernel)?, fused, &self.bias, &mut self.first)?.launch()?;
         Ok(self.first.y.to_vec()?)
     }
 
@@ -158,10 +159,10 @@ impl<T: Number> Gemm<T> for GpuGemm<T> {
     }
 
     fn time(&mut self, kernel: Kernel, fused: Fused, with: &[&'static str]) -> Result<Vec<Times>> {
-        let instance = instance(kernel)?;
+        let choice = choice(kernel)?;
         let sets = std::iter::once(&mut self.first).chain(&mut self.others);
         let plans: Vec<Plan<'_>> =
-            sets.map(|set| plan(instance, fused, &self.bias, set)).collect::<Result<_, Error>>()?;
+            sets.map(|set| plan(choice, fused, &self.bias, set)).collect::<Result<_, Error>>()?;
         let peers = &mut self.peers;
         contest::time(&*self.device, self.repeat, 1 + with.len(), |contestant, i| {
             match (contestant.checked_sub(1), &mut *peers) {

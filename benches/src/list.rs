@@ -4,6 +4,7 @@ use crate::cli::BackendName;
 use crate::kernel::Kernel;
 use crate::suites::Suite;
 use clap::ValueEnum;
+use sparseflow::Choice;
 use sparseflow::epilogue::Fused;
 use std::fmt::Display;
 
@@ -23,7 +24,7 @@ pub fn text() -> String {
         join(Fused::all())
     );
     for kernel in Kernel::gpu().chain(Kernel::cpu()) {
-        let Kernel::Gemm(instance) = kernel else {
+        let Kernel::Gemm(Choice { kernel: instance, .. }) = kernel else {
             text += &format!("  {:30} {}\n", kernel.name(), kernel.op());
             continue;
         };

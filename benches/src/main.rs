@@ -17,6 +17,7 @@
 //! | `report` | table, Markdown, JSON |
 //! | `environment` | on what, and with what |
 //! | `npy`, `output` | files |
+//! | `startup` | `--startup` |
 //! | `list` | `--list` |
 
 mod backend;
@@ -36,6 +37,7 @@ mod peers;
 mod problem;
 mod report;
 mod run;
+mod startup;
 mod suites;
 
 use anyhow::{Context, Result};
@@ -51,6 +53,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let warnings =
+        tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::WARN);
+    warnings.with_writer(std::io::stderr).without_time().init();
     match bench(&Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -72,11 +77,26 @@ fn bench(cli: &Cli) -> Result<bool> {
         print(&list::text())?;
         return Ok(true);
     }
+    if cli.startup_process {
+        print(&startup::process(cli)?)?;
+        return Ok(true);
+    }
     if let Some(directory) = &cli.dump {
         output::probe_directory(directory)?;
     }
     for path in cli.json.iter().chain(&cli.markdown) {
         output::probe(path)?;
+    }
+
+    if cli.startup {
+        let startup = startup::measure(cli)?;
+        // Opened only now: a process with a context keeps the driver warm.
+        let environment = Environment::now(&Backend::open(cli.backend, cli.seed)?, None);
+        print(&format!("{environment}\n\n{}", startup.text()))?;
+        if let Some(path) = &cli.json {
+            output::write(path, report::json::startup(&startup, &environment)?.as_bytes())?;
+        }
+        return Ok(true);
     }
 
     let backend = Backend::open(cli.backend, cli.seed)?;

@@ -234,6 +234,39 @@ fn by_default_the_library_picks_one_kernel() {
 }
 
 #[test]
+fn a_tuned_row_says_what_the_tuner_found_and_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let line = format!("bench --shape 16x256x4096 --tune --cache {}", path.display());
+    for from_store in [false, true] {
+        let (rows, _) = rows(Defect::None, &line);
+        for row in &rows {
+            assert!(row.check.passed, "{:?}", row.check.fault);
+            let Some(tuned) = row.case.tuned else {
+                assert_eq!(row.case.kernel.name(), "compress24_f16");
+                continue;
+            };
+            assert_eq!((tuned.median_us, tuned.heuristic_us), (5000.0, Some(5000.0)));
+            assert_eq!(tuned.heuristic.unwrap().kernel.dtype, row.case.dtype);
+            assert_eq!(tuned.seconds.is_none(), from_store);
+        }
+        assert_eq!(rows.iter().filter(|row| row.case.tuned.is_some()).count(), 2);
+    }
+    assert!(path.is_file());
+}
+
+#[test]
+fn a_schedule_goes_with_the_kernels_that_are_named() {
+    let (rows, device) =
+        rows(Defect::None, "bench --shape 17x33x640 --op dense --kernel all --schedule split-k-5");
+    for row in &rows {
+        assert!(row.check.passed, "{:?}", row.check.fault);
+        assert!(row.case.to_string().contains(" split-k-5 17x33x640"), "{}", row.case);
+    }
+    assert!(!rows.is_empty() && !device.written.lock().unwrap().is_empty());
+}
+
+#[test]
 fn an_element_that_is_not_written_fails_the_row() {
     let (rows, _) = rows(Defect::Gemm, "bench --shape 17x33x40");
     for kernel in ["sm80_dense", "sm80_sparse24"] {

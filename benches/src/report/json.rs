@@ -5,10 +5,12 @@
 //! launch did; the key is null on every other row, and where a finding ended the launch.
 
 use super::{Peer, Report, Row};
+use crate::cases::Tuned;
 use crate::check::Verdict;
 use crate::emulator::Emulation;
 use crate::environment::Environment;
 use crate::kernel::{Op, dtype_name};
+use crate::startup::Startup;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,6 +29,8 @@ struct JsonReport<'a> {
 struct JsonRow<'a> {
     op: String,
     kernel: &'static str,
+    /// How its thread blocks share the work; null where it is no GEMM of the GPU.
+    schedule: Option<String>,
     dtype: &'static str,
     epilogue: Option<String>,
     backend: &'static str,
@@ -38,6 +42,7 @@ struct JsonRow<'a> {
     tflops_executed: Option<f64>,
     gb_per_s: Option<f64>,
     emulator: Option<JsonEmulation<'a>>,
+    tuned: Option<JsonTuned>,
     peers: BTreeMap<&'static str, Option<JsonPeer<'a>>>,
 }
 
@@ -114,6 +119,30 @@ impl<'a> From<&'a Emulation> for JsonEmulation<'a> {
     }
 }
 
+/// What the tuner measured, in microseconds, where the row's kernel is its choice.
+#[derive(Serialize)]
+struct JsonTuned {
+    median_us: f64,
+    heuristic_us: Option<f64>,
+    /// Kernel and schedule that the heuristic chose.
+    heuristic: Option<String>,
+    from_store: bool,
+    /// How long tuning took.
+    seconds: Option<f64>,
+}
+
+impl From<Tuned> for JsonTuned {
+    fn from(tuned: Tuned) -> Self {
+        Self {
+            median_us: tuned.median_us,
+            heuristic_us: tuned.heuristic_us,
+            heuristic: tuned.heuristic.map(|choice| choice.to_string()),
+            from_store: tuned.seconds.is_none(),
+            seconds: tuned.seconds,
+        }
+    }
+}
+
 /// A vendor's library on the same row, timed in turns with it; null in its place where it took no part.
 #[derive(Serialize)]
 struct JsonPeer<'a> {
@@ -163,6 +192,7 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
         Self {
             op: case.op.to_string(),
             kernel: case.kernel.name(),
+            schedule: case.kernel.schedule().map(|schedule| schedule.to_string()),
             dtype: dtype_name(case.dtype),
             epilogue: gemm.then(|| case.fused.to_string()),
             backend: row.backend,
@@ -182,6 +212,7 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             tflops_executed: row.tflops_executed(),
             gb_per_s: row.gb_per_s(),
             emulator: row.emulation.as_ref().map(JsonEmulation::from),
+            tuned: case.tuned.map(JsonTuned::from),
             peers: row.peers.iter().map(|peer| (peer.name, JsonPeer::new(row, peer))).collect(),
         }
     }
@@ -195,6 +226,21 @@ pub fn json(report: &Report<'_>) -> Result<String> {
     let rows = report.rows.iter().map(JsonRow::from).collect();
     let environment = report.environment;
     let report = JsonReport { schema_version: SCHEMA_VERSION, environment, rows };
+    Ok(serde_json::to_string_pretty(&report)? + "\n")
+}
+
+/// The report of `--startup`.
+///
+/// # Errors
+/// As [`json`].
+pub fn startup(startup: &Startup, environment: &Environment) -> Result<String> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        schema_version: u32,
+        environment: &'a Environment,
+        startup: &'a Startup,
+    }
+    let report = Report { schema_version: SCHEMA_VERSION, environment, startup };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
@@ -221,6 +267,7 @@ mod tests {
         let want = json!({
             "op": "sparse",
             "kernel": "cpu_sparse24_f16",
+            "schedule": null,
             "dtype": "f16",
             "epilogue": "none",
             "backend": "cpu",
@@ -239,6 +286,7 @@ mod tests {
             "tflops_executed": 1200.0,
             "gb_per_s": 2.0,
             "emulator": null,
+            "tuned": null,
             "peers": {},
         });
         assert_eq!(rows(&[row(Op::Sparse, true)])[0], want);

@@ -3,6 +3,7 @@
 pub mod json;
 mod peers;
 pub mod table;
+mod tuned;
 
 pub use peers::Peer;
 
@@ -117,7 +118,7 @@ pub mod tests {
         let dtype = Dtype::F16;
         let shape = "1000x2000x3000".parse().unwrap();
         let kernel = Kernel::Cpu(op, dtype);
-        let case = Case { op, kernel, dtype, fused: Fused::default(), shape };
+        let case = Case { op, kernel, dtype, fused: Fused::default(), tuned: None, shape };
         let fault = (!passed).then(|| "y[1, 2] is NaN, must be 3".to_owned());
         let errors = Some(Errors { max_abs: 0.25, rel_fro: 0.125, tolerance: 0.5 });
         let check = Verdict { passed, method: "f64", errors, fault };

@@ -108,7 +108,7 @@ fn mean(of: [String; 4], rows: &[&Row]) -> Mean {
 }
 
 /// Of numbers above 0, of which there is at least one.
-fn geometric_mean(numbers: &[f64]) -> f64 {
+pub fn geometric_mean(numbers: &[f64]) -> f64 {
     (numbers.iter().map(|number| number.ln()).sum::<f64>() / numbers.len() as f64).exp()
 }
 

@@ -1,7 +1,7 @@
 //! The table, for a terminal and as Markdown.
 
 use super::peers::{Mean, means, notes};
-use super::{Report, Row, passed};
+use super::{Report, Row, passed, tuned};
 use crate::kernel::{Op, dtype_name};
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
@@ -74,6 +74,7 @@ fn body(report: &Report<'_>, style: TableStyle, shown: impl Fn(Table) -> String)
         parts.push(shown(means_table(&means, style)));
     }
     parts.push(legend(rows));
+    parts.extend(tuned::lines(rows, report.groups));
     parts.extend(notes(rows));
     parts.push(summary(rows));
     parts.join("\n\n") + "\n"
@@ -154,7 +155,7 @@ fn cells(row: &Row) -> [String; COLUMNS.len()] {
     };
     [
         case.op.to_string(),
-        case.kernel.name().to_owned(),
+        case.kernel.to_string(),
         dtype_name(case.dtype).to_owned(),
         if compress { "-".to_owned() } else { case.fused.to_string() },
         case.extents(),
