@@ -17,6 +17,8 @@ pub const ALL_KERNELS: &str = "all";
 /// On the emulator a row runs once, under all of the emulator's checks, and has counters in place of
 /// times; a finding fails the row.
 ///
+/// The environment variable SPARSEFLOW_LOG (error, warn, info, debug) says what is logged to stderr.
+///
 /// Exit status: 0 where every row is right, 1 where a row is wrong or the measurement failed, 2 for
 /// bad usage.
 #[derive(Debug, Parser)]

@@ -51,11 +51,18 @@ use report::Report;
 use run::{Run, Settings};
 use std::io::Write;
 use std::process::ExitCode;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Environment variable with the least level of what the library logs to stderr [default: warn].
+const LOG: &str = "SPARSEFLOW_LOG";
 
 fn main() -> ExitCode {
-    let warnings =
-        tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::WARN);
-    warnings.with_writer(std::io::stderr).without_time().init();
+    let level = std::env::var(LOG).ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(LevelFilter::WARN))
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
     match bench(&Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

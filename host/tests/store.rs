@@ -1,7 +1,7 @@
 //! The store of the autotuner as files: shared, old, newer, damaged and out of reach.
 
 use rusqlite::Connection;
-use sparseflow::cache::{Candidate, Record, Store};
+use sparseflow::cache::{Candidate, ENVIRONMENT, Record, Store};
 use sparseflow::{Choice, Schedule, kernels};
 use std::fs;
 use std::path::Path;
@@ -146,6 +146,29 @@ fn where_there_can_be_no_file_records_are_kept_in_memory() {
         assert_eq!((store.path(), store.get("a")), (None, Some(record(1.0))));
     }
     assert!(directory.path().is_dir(), "a directory is never renamed");
+}
+
+/// Set for the copies of this program that the next test starts: where the default store must be.
+const DEFAULT: &str = "SPARSEFLOW_DEFAULT_STORE_TEST";
+
+#[test]
+fn the_default_store_is_where_the_environment_says() {
+    if let Some(path) = std::env::var_os(DEFAULT) {
+        return assert_eq!(Store::open_default().path().as_deref(), Some(Path::new(&path)));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let run = |path: &str, named: &str| {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "the_default_store_is_where_the_environment_says"]);
+        program.env(DEFAULT, directory.path().join(path)).env(ENVIRONMENT, named);
+        // What `dirs` asks on Linux; elsewhere the cache directory is the system's choice.
+        program.env("XDG_CACHE_HOME", directory.path());
+        assert!(program.status().unwrap().success(), "{path}");
+    };
+    run("named/autotune.sqlite3", &directory.path().join("named").display().to_string());
+    if cfg!(target_os = "linux") {
+        run("sparseflow/autotune.sqlite3", "");
+    }
 }
 
 /// Writes 20 records and reads them back while others do the same.

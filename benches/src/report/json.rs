@@ -248,9 +248,11 @@ pub fn startup(startup: &Startup, environment: &Environment) -> Result<String> {
 mod tests {
     use super::*;
     use crate::backend::Backend;
+    use crate::kernel::Kernel;
     use crate::report::peers::tests::{missing, peer};
     use crate::report::tests::{emulated, row};
     use serde_json::{Value, json};
+    use sparseflow::{Choice, Schedule};
 
     fn text(rows: &[Row]) -> String {
         let environment = &Environment::now(&Backend::Cpu, None);
@@ -365,6 +367,35 @@ mod tests {
             (&json!("wrong"), &Value::Null)
         );
         assert_eq!(rows[1]["peers"], json!({}));
+    }
+
+    #[test]
+    fn a_tuned_row_says_where_its_choice_comes_from() {
+        let kernel = sparseflow::kernels::find("sm80_dense_f16_64x64x64").unwrap();
+        let choice = Choice { kernel, schedule: Schedule::SplitK(3) };
+        let mut row = row(Op::Dense, true);
+        row.case.kernel = Kernel::Gemm(choice);
+        let heuristic = Some(kernel.into());
+        let tuned =
+            Tuned { median_us: 4.0, heuristic, heuristic_us: Some(5.0), seconds: Some(0.5) };
+        row.case.tuned = Some(tuned);
+        let mut stored = row.clone();
+        stored.case.tuned = Some(Tuned { seconds: None, heuristic: None, ..tuned });
+        let rows = rows(&[row, stored]);
+        assert_eq!(
+            (&rows[0]["kernel"], &rows[0]["schedule"]),
+            (&json!(kernel.name), &json!("split-k-3"))
+        );
+        let want = json!({
+            "median_us": 4.0,
+            "heuristic_us": 5.0,
+            "heuristic": kernel.name,
+            "from_store": false,
+            "seconds": 0.5,
+        });
+        assert_eq!(rows[0]["tuned"], want);
+        assert_eq!(rows[1]["tuned"]["from_store"], true);
+        assert_eq!(rows[1]["tuned"]["heuristic"], Value::Null);
     }
 
     #[test]

@@ -6,23 +6,26 @@ use crate::measure::Times;
 use std::time::Duration;
 
 /// How much slower than the fastest a candidate may be after each screening round and stay, as a share.
-/// The first medians are of few samples, so they drop only what is far off.
-const MARGINS: [f64; 6] = [0.6, 0.3, 0.2, 0.12, 0.08, 0.05];
+/// The first comparisons are of few samples, so they drop only what is far off.
+const MARGINS: [f64; 7] = [0.6, 0.3, 0.2, 0.12, 0.08, 0.05, 0.03];
 /// Time on the device that a screening round should last in microseconds: short kernels repeat.
-const ROUND_US: f64 = 2000.0;
-/// Most repeats of a screening round.
-const MOST_REPEATS: usize = 8;
-/// Rounds head to head, where there is time.
-const FINAL_ROUNDS: usize = 25;
-/// Rounds head to head in any case.
-const LEAST_FINAL_ROUNDS: usize = 5;
+const ROUND_US: f64 = 4000.0;
+/// Most laps of a screening round.
+const MOST_LAPS: usize = 8;
+/// Most candidates of the final besides the reference.
+const FINALISTS: usize = 3;
+/// Laps of the final, where there is time.
+const FINAL_LAPS: usize = 50;
+/// Laps between two looks at the clock, and the fewest of the final.
+const LEAST_FINAL_LAPS: usize = 5;
 
 /// What a candidate took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timing {
-    /// Median of its samples in microseconds; of a finalist, of those head to head.
+    /// Time in microseconds: the winner's median, times the median of the candidate's ratios to the winner
+    /// in laps that both ran.
     pub median_us: f64,
-    /// How many those are.
+    /// How many laps those are.
     pub samples: usize,
 }
 
@@ -40,7 +43,7 @@ pub struct Outcome {
 pub struct Deadlines {
     /// No screening round begins after it, but for the first.
     pub screening: Duration,
-    /// No final round begins after it, but for the first five.
+    /// No five laps of the final begin after it, but for the first.
     pub last: Duration,
 }
 
@@ -48,8 +51,9 @@ pub struct Deadlines {
 /// names, one after the other, and gives their times in microseconds. Candidate `reference` is in the
 /// final in any case, so that its time is as good as the winner's.
 ///
-/// Of two finalists that one is faster whose time was lower in the middle one of the rounds: a slow
-/// drift of the clock changes both times of a round, and not their ratio.
+/// Candidates are only ever compared lap by lap: as the chip warms up, or reaches its power limit, times
+/// drift by more than candidates differ, and the ratios of neighbours do not. Of two finalists that one is
+/// faster that won the median lap.
 ///
 /// # Errors
 /// Those of `time`.
@@ -60,65 +64,81 @@ pub fn run(
     elapsed: &dyn Fn() -> Duration,
     time: &mut dyn FnMut(&[usize]) -> Result<Vec<f64>>,
 ) -> Result<Outcome> {
-    let mut samples = vec![Vec::new(); candidates];
+    // Times by candidate and lap. Whoever is still in the race has run every lap.
+    let mut screened = vec![Vec::new(); candidates];
     let mut alive: Vec<usize> = (0..candidates).collect();
-    let mut repeats = 1;
+    let mut laps = 1;
     for (round, margin) in MARGINS.into_iter().enumerate() {
         if round > 0 && (alive.len() <= 2 || elapsed() > deadlines.screening) {
             break;
         }
-        for (candidate, sample) in interleaved(&alive, repeats, time)? {
-            samples[candidate].push(sample);
-        }
-        let medians: Vec<f64> = samples.iter().map(|s| median(s)).collect();
-        alive.sort_by(|&a, &b| medians[a].total_cmp(&medians[b]));
-        let slowest = medians[alive[0]] * (1.0 + margin);
-        alive.retain(|&candidate| medians[candidate] <= slowest);
-        let lap: f64 = alive.iter().map(|&candidate| medians[candidate]).sum();
-        repeats = ((ROUND_US / lap) as usize).clamp(1, MOST_REPEATS);
+        run_laps(laps, &alive, &mut screened, time)?;
+        let to_mean = ratios_to_mean(&alive, &screened);
+        alive.sort_by(|&a, &b| to_mean[a].total_cmp(&to_mean[b]));
+        let slowest = to_mean[alive[0]] * (1.0 + margin);
+        alive.retain(|&candidate| to_mean[candidate] <= slowest);
+        let lap: f64 = alive.iter().filter_map(|&candidate| screened[candidate].last()).sum();
+        laps = ((ROUND_US / lap) as usize).clamp(1, MOST_LAPS);
     }
-    alive.truncate(2);
+    alive.truncate(FINALISTS);
     if !alive.contains(&reference) {
         alive.push(reference);
     }
 
-    let mut rounds = vec![Vec::new(); candidates];
-    while rounds[reference].len() < FINAL_ROUNDS {
-        if rounds[reference].len() >= LEAST_FINAL_ROUNDS && elapsed() > deadlines.last {
-            break;
-        }
-        for (candidate, sample) in interleaved(&alive, LEAST_FINAL_ROUNDS, time)? {
-            rounds[candidate].push(sample);
-        }
+    let mut last = vec![Vec::new(); candidates];
+    while last[reference].len() < FINAL_LAPS
+        && (last[reference].is_empty() || elapsed() <= deadlines.last)
+    {
+        run_laps(LEAST_FINAL_LAPS, &alive, &mut last, time)?;
     }
-    let faster = |a: usize, b: usize| {
-        let ratios: Vec<f64> = rounds[a].iter().zip(&rounds[b]).map(|(a, b)| a / b).collect();
-        median(&ratios) < 1.0
-    };
     let mut winner = alive[0];
     for &challenger in &alive[1..] {
-        if faster(challenger, winner) {
+        if median(&ratios(&last[challenger], &last[winner])) < 1.0 {
             winner = challenger;
         }
     }
-    let timing = |(screened, last): (Vec<f64>, Vec<f64>)| {
-        let samples = if last.is_empty() { screened } else { last };
-        Timing { median_us: median(&samples), samples: samples.len() }
+    let winner_us = median(&last[winner]);
+    let timing = |candidate: usize| {
+        let laps = if alive.contains(&candidate) { &last } else { &screened };
+        let ratios = ratios(&laps[candidate], &laps[winner]);
+        Timing { median_us: winner_us * median(&ratios), samples: ratios.len() }
     };
-    Ok(Outcome { winner, timings: samples.into_iter().zip(rounds).map(timing).collect() })
+    Ok(Outcome { winner, timings: (0..candidates).map(timing).collect() })
 }
 
-/// The times of `repeats` laps, each there and back in turn: whoever follows whom changes.
-fn interleaved(
+/// Runs `alive` so many times, there and back in turn, so that whoever follows whom changes, and adds
+/// their times to `times`.
+fn run_laps(
+    laps: usize,
     alive: &[usize],
-    repeats: usize,
+    times: &mut [Vec<f64>],
     time: &mut dyn FnMut(&[usize]) -> Result<Vec<f64>>,
-) -> Result<Vec<(usize, f64)>> {
+) -> Result<()> {
     let back: Vec<usize> = alive.iter().rev().copied().collect();
     let order: Vec<usize> =
-        (0..repeats).flat_map(|lap| if lap % 2 == 0 { alive } else { &back }).copied().collect();
-    let times = time(&order)?;
-    Ok(order.into_iter().zip(times).collect())
+        (0..laps).flat_map(|lap| if lap % 2 == 0 { alive } else { &back }).copied().collect();
+    for (&candidate, sample) in order.iter().zip(time(&order)?) {
+        times[candidate].push(sample);
+    }
+    Ok(())
+}
+
+/// Of each of `alive`, the median ratio of its time to the mean of all of them in the same lap; of the
+/// others infinity.
+fn ratios_to_mean(alive: &[usize], times: &[Vec<f64>]) -> Vec<f64> {
+    let laps = times[alive[0]].len();
+    let mean = |lap| alive.iter().map(|&c| times[c][lap]).sum::<f64>() / alive.len() as f64;
+    let means: Vec<f64> = (0..laps).map(mean).collect();
+    let mut ratio = vec![f64::INFINITY; times.len()];
+    for &candidate in alive {
+        ratio[candidate] = median(&ratios(&times[candidate], &means));
+    }
+    ratio
+}
+
+/// `a` over `b`, lap by lap, as far as both go.
+fn ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a / b).collect()
 }
 
 /// The middle one; of no samples, infinity.
@@ -175,7 +195,7 @@ mod tests {
             let outcome = noisy.run(1, &|| Duration::ZERO);
             assert_eq!(outcome.winner, 2, "seed {seed}: {outcome:?}");
             let ratio = outcome.timings[1].median_us / outcome.timings[2].median_us;
-            assert!((ratio - 1.04).abs() < 0.04, "seed {seed}: {ratio}");
+            assert!((ratio - 1.04).abs() < 0.02, "seed {seed}: {ratio}");
         }
     }
 
@@ -187,7 +207,9 @@ mod tests {
         assert_eq!(noisy.launches[1], 1, "four times slower needs no second look");
         assert!(noisy.launches[2] > 1 && noisy.launches[2] < noisy.launches[3]);
         assert_eq!(outcome.timings[1].samples, 1);
-        assert_eq!(outcome.timings[0].samples, FINAL_ROUNDS);
+        assert_eq!(outcome.timings[0].samples, FINAL_LAPS);
+        let ratio = outcome.timings[1].median_us / outcome.timings[0].median_us;
+        assert!((ratio - 4.0).abs() < 0.2, "{ratio}");
     }
 
     #[test]
@@ -215,7 +237,7 @@ mod tests {
     fn the_reference_is_in_the_final_even_where_it_is_slow() {
         let outcome = Noisy::new(&[100.0, 101.0, 900.0], 0.0, 1).run(2, &|| Duration::ZERO);
         assert_eq!(outcome.winner, 0);
-        assert_eq!(outcome.timings[2].samples, FINAL_ROUNDS);
+        assert_eq!(outcome.timings[2].samples, FINAL_LAPS);
     }
 
     #[test]
@@ -223,10 +245,10 @@ mod tests {
         let mut noisy = Noisy::new(&[110.0, 100.0, 105.0], 0.001, 1);
         let outcome = noisy.run(0, &|| Duration::from_secs(9));
         assert_eq!(outcome.winner, 1);
-        assert_eq!(outcome.timings[1].samples, LEAST_FINAL_ROUNDS);
+        assert_eq!(outcome.timings[1].samples, LEAST_FINAL_LAPS);
         assert_eq!(
             noisy.launches,
-            [1 + LEAST_FINAL_ROUNDS, 1 + LEAST_FINAL_ROUNDS, 1 + LEAST_FINAL_ROUNDS]
+            [1 + LEAST_FINAL_LAPS, 1 + LEAST_FINAL_LAPS, 1 + LEAST_FINAL_LAPS]
         );
         let alone = Noisy::new(&[5.0], 0.0, 1).run(0, &|| Duration::ZERO);
         assert_eq!((alone.winner, alone.timings[0].median_us > 0.0), (0, true));

@@ -36,14 +36,15 @@ const FILE: &str = "autotune.sqlite3";
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// What a choice took when it was measured.
+/// What a choice took when it was measured, beside the winner: the winner's median time, times the median
+/// ratio to the winner. Times of one record can be compared, though the chip's clock changed meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Kernel and schedule.
     pub choice: Choice,
-    /// Median time in microseconds.
+    /// Time in microseconds.
     pub median_us: f64,
-    /// How many launches that is the median of.
+    /// How many pairs of launches that comes from.
     pub samples: usize,
 }
 
@@ -58,7 +59,7 @@ pub struct Record {
     pub samples: usize,
     /// What the heuristic chose then, where the record says.
     pub heuristic: Option<Choice>,
-    /// The median time of that in microseconds, measured beside the winner; `None` where it did not run.
+    /// The time of that in microseconds, as a [`Candidate`]'s; `None` where it did not run.
     pub heuristic_us: Option<f64>,
     /// When it was measured, in seconds since 1970 (UTC), where the record says.
     pub tuned_at: Option<u64>,
