@@ -3,17 +3,18 @@
 use crate::backend::Backend;
 use crate::cases::plan;
 use crate::cli::Cli;
+use crate::kernel::Kernel;
 use crate::report::Row;
 use crate::run::{Run, Settings};
 use clap::Parser;
 use half::f16;
 use layout::activation::Activation;
-use layout::instance::Family;
+use layout::instance::{Dtype, Family};
 use reference::random::Fill;
 use reference::{Epilogue, MatMut, MatRef, Packed, Weights, gemm};
 use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
 use sparseflow::error::Result;
-use sparseflow::kernels;
+use sparseflow::{heuristic, kernels};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -227,10 +228,14 @@ fn every_kernel_is_checked_and_timed_on_rotating_operands() {
 
 #[test]
 fn by_default_the_library_picks_one_kernel() {
-    let (rows, _) = rows(Defect::None, "bench --shape 17x33x40,18x33x40");
-    let names: Vec<_> = rows.iter().map(|row| row.case.kernel.name()).collect();
-    let (dense, sparse) = ("sm80_dense_f16_64x64x64", "sm80_sparse24_f16_32x64x64");
-    assert_eq!(names, [dense, sparse, "compress24_f16", dense, sparse]);
+    let (rows, device) = rows(Defect::None, "bench --shape 17x33x40,18x33x40");
+    let picked = |sparse| {
+        let choice = heuristic::select(sparse, Dtype::F16, 17, 33, 40, device.info()).unwrap();
+        Kernel::Gemm(choice)
+    };
+    let kernels: Vec<_> = rows.iter().map(|row| row.case.kernel).collect();
+    let (dense, sparse) = (picked(false), picked(true));
+    assert_eq!(kernels, [dense, sparse, Kernel::Compress(Dtype::F16), dense, sparse]);
 }
 
 #[test]
