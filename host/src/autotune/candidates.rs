@@ -16,7 +16,7 @@ const MANY_WAVES: u64 = 16;
 /// How many times the lowest estimate a candidate's may be. The estimate knows neither memory nor clock.
 const HOPELESS: f64 = 2.0;
 /// Most candidates.
-const MOST: usize = 16;
+const MOST: usize = 24;
 
 /// The candidates for `problem`: `heuristic` first, the others by [`estimate`].
 ///

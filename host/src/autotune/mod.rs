@@ -52,11 +52,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Time that measuring one problem may take, about: a launch that is under way is not cut short.
-const BUDGET: Duration = Duration::from_millis(1500);
-/// Share of it after which no kernel is compiled any more.
-const COMPILING: f64 = 0.4;
+const BUDGET: Duration = Duration::from_millis(1800);
+/// Share of it after which no kernel is compiled any more: a driver whose cache is cold takes 0.1 to 0.3
+/// seconds for one.
+const COMPILING: f64 = 0.6;
 /// Share of it after which the final begins.
-const SCREENING: f64 = 0.75;
+const SCREENING: f64 = 0.85;
 /// Most threads that compile.
 const COMPILERS: usize = 8;
 /// Launches before the first that counts, so that the host is ahead of the device.
@@ -91,7 +92,7 @@ impl Tuner {
         Self { measures: false, ..self }
     }
 
-    /// The same, with another budget for one problem than 1.5 seconds. Rounds that every decision needs
+    /// The same, with another budget for one problem than 1.8 seconds. Rounds that every decision needs
     /// are run in any case.
     pub fn with_budget(self, budget: Duration) -> Self {
         Self { budget, ..self }
@@ -296,10 +297,10 @@ impl Tuner {
     }
 }
 
-/// Launches of `choice` beside those of `first`, each run once: what fails does so here.
+/// Launches of `choice` beside those of `first`, one of them run: what fails does so here.
 fn warm_up<'a>(device: &dyn Device, first: &[Plan<'a>], choice: Choice) -> Result<Vec<Plan<'a>>> {
     let plans: Vec<_> = first.iter().map(|plan| plan.with_choice(choice)).collect::<Result<_>>()?;
-    plans.iter().try_for_each(Plan::launch)?;
+    plans.iter().take(1).try_for_each(Plan::launch)?;
     device.synchronize()?;
     Ok(plans)
 }
