@@ -151,7 +151,7 @@ fn a_grid_covers_y() {
             .launch()
             .unwrap();
         let grid = 1000u32.div_ceil(kernel.bm) * 3000u32.div_ceil(kernel.bn);
-        assert_eq!(launches(&d), [(kernel.name, grid, 112)]);
+        assert_eq!(launches(&d), [(kernel.name, grid, 152)]);
     }
 }
 
