@@ -66,15 +66,17 @@ unsafe fn compress<T: Float16>(p: &CompressParams) {
         // SAFETY: the 8 bytes are the lane's in the values, whose rows are padded to 16 and 64 columns.
         unsafe { global::store_v2(p.values + index * 2, values) }
     }
-    for i in 0..2 {
-        // Rows g and g + 8 of word 4g + j: this lane's chunk is the first or second of the word's two.
-        let own = bytes[i] | bytes[i + 2] << 16;
-        let other = shuffle::butterfly(own, 1);
-        if chunk % 2 == 0 {
-            let word =
-                block * BLOCK_WORDS as u64 + (lane / 8 * 4 + i as u32 * 16 + chunk / 2) as u64;
+    // Rows g and g + 8 of word 4g + j: this lane's chunk is the first or second of the word's two. Both are
+    // exchanged before the branch, or the compiler would move one into it, where half of the lanes are
+    // missing.
+    let own: [u32; 2] = from_fn(|i| bytes[i] | bytes[i + 2] << 16);
+    let other = own.map(|own| shuffle::butterfly(own, 1));
+    if chunk % 2 == 0 {
+        for i in 0..2 {
+            let word = lane / 8 * 4 + i as u32 * 16 + chunk / 2;
+            let index = block * BLOCK_WORDS as u64 + word as u64;
             // SAFETY: the word is the lane's in the metadata.
-            unsafe { global::store_u32(p.metadata + word * 4, own | other << 8) }
+            unsafe { global::store_u32(p.metadata + index * 4, own[i] | other[i] << 8) }
         }
     }
 }
