@@ -24,6 +24,9 @@
 //! e = slope * d_g * S_v + S_g * d_v + slope * d_g * d_v + u * S_g * S_v
 //! ```
 //!
+//! Where v alone is infinite, y is an infinity or NaN by the sign of `act(g)`, which may be all error: any of them
+//! is let pass, and 0, which is NaN as int8.
+//!
 //! A **row scale** multiplies e by its magnitude.
 //!
 //! Rounding to the output type, of unit roundoff `u_out` and smallest subnormal `s_out`, adds at most
@@ -234,7 +237,11 @@ impl Errors {
             s.is_finite() && (s + self.slope * of(s) >= f32::MAX_FINITE || s >= self.limit)
         };
         let overflows = lost(s) || lost(value);
-        if !(s + value).is_finite() {
+        if s.is_finite() && !value.is_finite() {
+            // What is left of the gate decides among both infinities and NaN, and may be all error.
+            return Expected { reference, error: 0.0, overflows: true };
+        }
+        if !s.is_finite() {
             return Expected { reference, error: 0.0, overflows };
         }
         let overflows = overflows || magnitude + error >= f32::MAX_FINITE;
@@ -278,6 +285,10 @@ fn tally<O: Scalar>(judged: &Judged, y: MatRef<'_, O>) -> Result<Tally, Error> {
     compare(judged, y, |got: O, expected| {
         let y = got.to_f64();
         let reference = O::saturated(expected.reference);
+        let lost = [0.0, O::saturated(f64::INFINITY), O::saturated(f64::NEG_INFINITY)];
+        if expected.overflows && (y.is_nan() || lost.contains(&y)) {
+            return (true, reference, 0.0);
+        }
         if !reference.is_finite() {
             return (y == reference || y.is_nan() && reference.is_nan(), reference, 0.0);
         }
@@ -285,10 +296,7 @@ fn tally<O: Scalar>(judged: &Judged, y: MatRef<'_, O>) -> Result<Tally, Error> {
         let reach = |error: f64| (O::saturated(expected.reference + error) - reference).abs();
         let error = expected.error.min(reach(expected.error).max(reach(-expected.error)));
         let bound = O::UNIT_ROUNDOFF * reference.abs() + O::SMALLEST_SUBNORMAL / 2.0 + error;
-        let lost = [0.0, O::saturated(f64::INFINITY), O::saturated(f64::NEG_INFINITY)];
-        let right = if expected.overflows && (y.is_nan() || lost.contains(&y)) {
-            true
-        } else if y.is_finite() {
+        let right = if y.is_finite() {
             (y - reference).abs() <= bound && reference.abs() - error < O::OVERFLOW
         } else {
             // False for NaN.
