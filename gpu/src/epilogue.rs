@@ -17,9 +17,6 @@ use cuda_std::{global, shared, thread, warp};
 use layout::activation::Activation;
 use layout::params::{ALIGNED_EPILOGUE, GemmParams, Output};
 
-/// Rows of a lane's features that it finishes at a time.
-const ROWS: usize = 4;
-
 /// A warp's part of the Y tile, staged in shared memory.
 #[derive(Clone, Copy)]
 pub struct Staging<const TOKENS: u32, const FEATURES: u32, const PADDING: u32> {
@@ -55,14 +52,34 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
     #[inline(always)]
     pub unsafe fn store<T: Convert>(&self, p: &GemmParams, token0: u32, feature0: u32) {
         warp::sync_warp();
-        let per_row = const {
+        let rows = const {
             assert!(FEATURES % WIDTH == 0 && 32 % (FEATURES / WIDTH) == 0);
-            FEATURES / WIDTH
+            assert!(TOKENS * FEATURES % (32 * WIDTH * 2) == 0);
+            TOKENS * FEATURES / (32 * WIDTH)
         };
-        let groups = const {
-            assert!(TOKENS * FEATURES % (32 * WIDTH * ROWS as u32) == 0);
-            TOKENS * FEATURES / (32 * WIDTH * ROWS as u32)
-        };
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if rows % 4 == 0 {
+                self.finish::<T, 4, 2>(p, token0, feature0, rows / 4);
+            } else {
+                self.finish::<T, 2, 1>(p, token0, feature0, rows / 2);
+            }
+        }
+    }
+
+    /// Finishes a lane's part, in `groups` groups of ROWS rows, 2 PAIRS.
+    ///
+    /// # Safety
+    /// As for [`Self::store`].
+    #[inline(always)]
+    unsafe fn finish<T: Convert, const ROWS: usize, const PAIRS: usize>(
+        &self,
+        p: &GemmParams,
+        token0: u32,
+        feature0: u32,
+        groups: u32,
+    ) {
+        let per_row = const { FEATURES / WIDTH };
         let step = 32 / per_row;
         // Anchored, also below: what depends on lane or parameters alone would otherwise be computed before
         // the kernel's tile loop and take registers from the main loop, which has none left.
@@ -86,12 +103,12 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
             thread::anchored_u64(rows * ld * bytes)
         };
         let c_bytes = if output == F32 { 4 } else { 2 };
-        let mut lane = Lane {
+        let mut lane = Lane::<ROWS> {
             p,
             output,
             token,
             step,
-            rows: p.m.saturating_sub(token).div_ceil(step),
+            rows: p.m.saturating_sub(token).div_ceil(step).min(groups * ROWS as u32),
             valid,
             whole,
             bias,
@@ -99,7 +116,10 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
             staged_step: step * Self::PITCH * 4,
             c: p.c + (token as u64 * p.ldc + feature as u64) * c_bytes,
             c_step: step_of(p.ldc, c_bytes),
+            next_c: [[0.0; WIDTH as usize]; ROWS],
         };
+        // SAFETY: C has these rows as far as `lane.rows` says.
+        unsafe { lane.load_c::<T>(0) };
         let gated = thread::anchored(p.gated) != 0;
         let y_bytes = match output {
             F32 => Wide::BYTES,
@@ -112,9 +132,10 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
         for _ in 0..thread::opaque(groups) {
             // SAFETY: the rows are staged, and C and Y have them as far as `lane.rows` says.
             unsafe {
-                let z = lane.sums::<T>();
+                let z = lane.sums();
+                lane.load_c::<T>(ROWS as u32);
                 if gated {
-                    lane.write::<T, 2>(y, y_step, gate(p.activation, z));
+                    lane.write::<T, 2>(y, y_step, gate::<ROWS, PAIRS>(p.activation, z));
                 } else {
                     lane.write::<T, 4>(y, y_step, activate(p.activation, z));
                 }
@@ -129,7 +150,7 @@ const F32: u32 = Output::F32 as u32;
 const INT8: u32 = Output::Int8 as u32;
 
 /// A lane's features in the rows that it has yet to finish.
-struct Lane<'a> {
+struct Lane<'a, const ROWS: usize> {
     p: &'a GemmParams,
     /// An [`Output`].
     output: u32,
@@ -137,7 +158,7 @@ struct Lane<'a> {
     token: u32,
     /// Tokens from one row of the lane to the next.
     step: u32,
-    /// Rows that exist.
+    /// Rows that exist, of this tile.
     rows: u32,
     /// Features that exist.
     valid: u32,
@@ -150,15 +171,42 @@ struct Lane<'a> {
     /// The same in C.
     c: u64,
     c_step: u64,
+    /// C in the next rows.
+    next_c: [Quad; ROWS],
 }
 
-impl Lane<'_> {
+impl<const ROWS: usize> Lane<'_, ROWS> {
+    /// Loads C of the rows `ahead` of the next, where there is a C: before the arithmetic of those before them,
+    /// which hides some of the latency.
+    ///
+    /// # Safety
+    /// C has [`Self::rows`] more rows.
+    #[inline(always)]
+    unsafe fn load_c<T: Convert>(&mut self, ahead: u32) {
+        if self.p.c == 0 {
+            return;
+        }
+        for i in 0..ROWS {
+            let row = ahead + i as u32;
+            if row < self.rows {
+                let address = self.c + row as u64 * self.c_step;
+                // SAFETY: `valid` elements of C start at the row's address, aligned where `whole`.
+                self.next_c[i] = unsafe {
+                    match self.output {
+                        F32 => load_f32(address, self.valid, self.whole),
+                        _ => load::<T>(address, self.valid, self.whole),
+                    }
+                };
+            }
+        }
+    }
+
     /// `alpha * acc + beta * C + bias` of the next rows.
     ///
     /// # Safety
-    /// They are staged; C has [`Self::rows`] more.
+    /// They are staged, and [`Self::load_c`] has loaded their C.
     #[inline(always)]
-    unsafe fn sums<T: Convert>(&self) -> [Quad; ROWS] {
+    unsafe fn sums(&self) -> [Quad; ROWS] {
         let sum = |i: usize, addend: Quad| -> Quad {
             // SAFETY: the address is that of 4 staged elements, 16-byte aligned since pitch and column are
             // multiples of 4.
@@ -167,18 +215,11 @@ impl Lane<'_> {
         };
         // Two copies of it, so that without C nothing is moved.
         if self.p.c == 0 {
-            return from_fn(|i| sum(i, self.bias));
+            from_fn(|i| sum(i, self.bias))
+        } else {
+            let c = self.next_c;
+            from_fn(|i| sum(i, from_fn(|j| fma(self.p.beta, c[i][j], self.bias[j]))))
         }
-        // SAFETY: `valid` elements of C start at each address of a row that exists, aligned where `whole`.
-        let c: [Quad; ROWS] = from_fn(|i| unsafe {
-            let address = self.c + i as u64 * self.c_step;
-            match (i as u32) < self.rows {
-                true if self.output == F32 => load_f32(address, self.valid, self.whole),
-                true => load::<T>(address, self.valid, self.whole),
-                false => [0.0; WIDTH as usize],
-            }
-        });
-        from_fn(|i| sum(i, from_fn(|j| fma(self.p.beta, c[i][j], self.bias[j]))))
     }
 
     /// Writes N values each of the next rows to `y` and on, `y_step` bytes apart.
@@ -237,10 +278,11 @@ impl Lane<'_> {
     /// Goes on to the rows after these.
     #[inline(always)]
     fn advance(&mut self) {
-        self.token += ROWS as u32 * self.step;
-        self.rows = self.rows.saturating_sub(ROWS as u32);
-        self.staged += ROWS as u32 * self.staged_step;
-        self.c += ROWS as u64 * self.c_step;
+        let rows = ROWS as u32;
+        self.token += rows * self.step;
+        self.rows = self.rows.saturating_sub(rows);
+        self.staged += rows * self.staged_step;
+        self.c += rows as u64 * self.c_step;
     }
 }
 
@@ -261,11 +303,14 @@ fn activate<const N: usize>(activation: u32, z: [Quad; N]) -> [Quad; N] {
     }
 }
 
-/// `act(gate) * value` of the pairs of neighbours.
+/// `act(gate) * value` of the pairs of neighbours, in ROWS rows, 2 PAIRS.
 #[inline(always)]
-fn gate(activation: u32, z: [Quad; ROWS]) -> [[f32; 2]; ROWS] {
-    // Only the gates are activated: those of two rows at a time.
-    let gates: [Quad; ROWS / 2] = from_fn(|i| from_fn(|j| z[2 * i + j / 2][j % 2 * 2]));
+fn gate<const ROWS: usize, const PAIRS: usize>(
+    activation: u32,
+    z: [Quad; ROWS],
+) -> [[f32; 2]; ROWS] {
+    // Only the gates are activated, those of two rows at a time.
+    let gates: [Quad; PAIRS] = from_fn(|i| from_fn(|j| z[2 * i + j / 2][j % 2 * 2]));
     let active = activate(activation, gates);
     from_fn(|i| from_fn(|j| active[i / 2][i % 2 * 2 + j] * z[i][2 * j + 1]))
 }

@@ -60,7 +60,7 @@ pub fn interleave<T: Copy>(gates: &[T], values: &[T], k: usize) -> Result<Vec<T>
     if values.len() != gates.len() {
         return Err(invalid("length of the values", values.len(), gates.len().to_string()));
     }
-    if k == 0 || gates.len() % k != 0 {
+    if k == 0 || !gates.len().is_multiple_of(k) {
         return Err(invalid(
             "length of the gates",
             gates.len(),

@@ -230,7 +230,7 @@ fn check_shapes<T: Element + Value, O: OutputOf<T>>(
     };
     equal("columns of X (K of W)", x.cols(), k)?;
     equal("rows of Y (M of X)", y.rows(), m)?;
-    if epilogue.gated && n % 2 != 0 {
+    if epilogue.gated && !n.is_multiple_of(2) {
         return Err(invalid("N of a gated product", n, "even: gates and values alternate"));
     }
     let columns = if epilogue.gated { "columns of Y (N/2 of W)" } else { "columns of Y (N of W)" };

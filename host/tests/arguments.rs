@@ -4,6 +4,7 @@
 use half::{bf16, f16};
 use layout::activation::Activation;
 use layout::instance::Dtype;
+use layout::params::GemmParams;
 use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
 use sparseflow::gemm::MAX_EXTENT;
 use sparseflow::{Epilogue, Matrix, PackedWeight, Plan, Result, Weight, gemm, kernels, linear};
@@ -178,7 +179,7 @@ fn a_grid_covers_y() {
             .launch()
             .unwrap();
         let grid = 1000u32.div_ceil(kernel.bm) * 3000u32.div_ceil(kernel.bn);
-        assert_eq!(launches(&d), [(kernel.name, grid, 112)]);
+        assert_eq!(launches(&d), [(kernel.name, grid, size_of::<GemmParams>())]);
     }
 }
 

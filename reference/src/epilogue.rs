@@ -103,7 +103,7 @@ impl<T: Element, O: OutputOf<T>> Epilogue<'_, T, O> {
         let equal = |what, got, want| {
             if got == want { Ok(()) } else { Err(Error::Shape { what, got, want }) }
         };
-        if self.gated && n % 2 != 0 {
+        if self.gated && !n.is_multiple_of(2) {
             return Err(Error::GatedFeatures { n });
         }
         if let Some(c) = &self.c {
