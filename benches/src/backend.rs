@@ -5,6 +5,7 @@ use crate::cpu;
 use crate::emulator::{self, Emulation};
 use crate::gpu;
 use crate::kernel::Kernel;
+use crate::peers::{Outcome, Peers};
 use crate::problem::{Number, Problem};
 use anyhow::{Context, Result};
 use reference::Packed;
@@ -31,8 +32,11 @@ pub trait Gemm<T> {
     /// Computes Y once, over NaN.
     fn y(&mut self, kernel: Kernel, fused: Fused) -> Result<Vec<T>>;
 
-    /// Times it.
-    fn time(&mut self, kernel: Kernel, fused: Fused) -> Result<Times>;
+    /// What each peer makes of it, over NaN.
+    fn peers(&mut self, fused: Fused) -> Vec<Outcome<T>>;
+
+    /// Times it, and in turns with it those peers: its times come first, then theirs.
+    fn time(&mut self, kernel: Kernel, fused: Fused, with: &[&'static str]) -> Result<Vec<Times>>;
 }
 
 /// A W in place to be pruned and packed.
@@ -40,8 +44,11 @@ pub trait Compress<T> {
     /// Packs it once, over ones. `Err` inside: what came out is not a packed matrix, and why.
     fn packed(&mut self) -> Result<Result<Packed<T>, String>>;
 
-    /// Times it.
-    fn time(&mut self) -> Result<Times>;
+    /// The product of a few rows of X with the W that each peer compressed over ones.
+    fn peers(&mut self) -> Vec<Outcome<T>>;
+
+    /// Times it, and in turns with it those peers: its times come first, then theirs.
+    fn time(&mut self, with: &[&'static str]) -> Result<Vec<Times>>;
 }
 
 impl Backend {
@@ -122,12 +129,13 @@ impl Backend {
     /// Why it cannot run one of them, or `None` where it can.
     pub fn obstacle(&self, kernel: Kernel) -> Option<String> {
         match (self.device(), kernel) {
-            (Some(device), Kernel::Gemm(instance)) => kernels::obstacle(instance, device.info()),
+            (Some(device), Kernel::Gemm(choice)) => kernels::obstacle(choice.kernel, device.info()),
             _ => None,
         }
     }
 
-    /// Puts the operands of a product in place. `repeat` is how often a timing runs.
+    /// Puts the operands of a product in place. `repeat` is how often a timing runs; `peers` are those
+    /// to measure beside it.
     ///
     /// # Errors
     /// What the device says.
@@ -136,10 +144,11 @@ impl Backend {
         problem: &'a Problem<T>,
         sparse: bool,
         repeat: Option<u32>,
+        peers: Option<&Peers>,
     ) -> Result<Box<dyn Gemm<T> + 'a>> {
         Ok(match self {
             Self::Cuda(device) | Self::Emulator(device) => {
-                Box::new(gpu::GpuGemm::new(device, problem, sparse, repeat)?)
+                Box::new(gpu::GpuGemm::new(device, problem, sparse, repeat, peers)?)
             }
             Self::Cpu => Box::new(cpu::CpuGemm { problem, sparse, repeat }),
         })
@@ -153,10 +162,11 @@ impl Backend {
         &self,
         problem: &'a Problem<T>,
         repeat: Option<u32>,
+        peers: Option<&Peers>,
     ) -> Result<Box<dyn Compress<T> + 'a>> {
         Ok(match self {
             Self::Cuda(device) | Self::Emulator(device) => {
-                Box::new(gpu::GpuCompress::new(device, problem, repeat)?)
+                Box::new(gpu::GpuCompress::new(device, problem, repeat, peers)?)
             }
             Self::Cpu => Box::new(cpu::CpuCompress { problem, repeat }),
         })

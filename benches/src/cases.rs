@@ -4,11 +4,16 @@ use crate::backend::Backend;
 use crate::cli::{ALL_KERNELS, Cli, Usage};
 use crate::kernel::{Kernel, Op, dtype_name};
 use crate::suites::{Shape, Suite};
-use anyhow::Result;
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
 use layout::instance::Dtype;
+use sparseflow::autotune::{Problem, Tuner};
+use sparseflow::cache::Store;
 use sparseflow::epilogue::Fused;
-use sparseflow::heuristic;
+use sparseflow::{Choice, Device, heuristic};
 use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// One row to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,8 +26,23 @@ pub struct Case {
     pub dtype: Dtype,
     /// What is fused behind the product; none for a compression.
     pub fused: Fused,
+    /// What the tuner measured, where the kernel is its choice.
+    pub tuned: Option<Tuned>,
     /// The product; of a compression, N and K are the extents of W and M means nothing.
     pub shape: Shape,
+}
+
+/// What the tuner measured of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tuned {
+    /// Median time of the tuner's choice in microseconds.
+    pub median_us: f64,
+    /// What the heuristic chose, where the record says.
+    pub heuristic: Option<Choice>,
+    /// Median time of that in microseconds, where it was measured.
+    pub heuristic_us: Option<f64>,
+    /// How long tuning took in seconds; `None` where a former run had stored the record.
+    pub seconds: Option<f64>,
 }
 
 impl Case {
@@ -35,7 +55,7 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kernel.name(), self.extents())?;
+        write!(f, "{} {}", self.kernel, self.extents())?;
         if self.op == Op::Compress { Ok(()) } else { write!(f, " {}", self.fused) }
     }
 }
@@ -50,6 +70,7 @@ pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
         ([], Backend::Cpu) => &[Op::Dense, Op::Sparse],
         (ops, _) => ops,
     };
+    let chooser = Chooser::new(cli, backend);
     let mut cases = Vec::new();
     for &dtype in &unique(&cli.dtype) {
         let mut compressed = Vec::new();
@@ -64,8 +85,8 @@ pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
                     _ => unique(&cli.epilogue),
                 };
                 for fused in fused {
-                    let kernels = choose(&cli.kernel, backend, op, dtype, shape)?;
-                    let case = |kernel| Case { op, kernel, dtype, fused, shape };
+                    let kernels = chooser.choose(op, dtype, fused, shape)?;
+                    let case = |(kernel, tuned)| Case { op, kernel, dtype, fused, tuned, shape };
                     cases.extend(kernels.into_iter().map(case));
                 }
             }
@@ -85,15 +106,47 @@ pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// What the command line asks for, else the default suite; each shape once.
-fn shapes(cli: &Cli, backend: &Backend) -> Vec<Shape> {
+/// Shapes that are summed up together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The suite's, or `shapes` for those that were asked for one by one.
+    pub name: String,
+    /// All of them.
+    pub shapes: Vec<Shape>,
+}
+
+impl Group {
+    /// Whether `case` is of one of these shapes. A compression is of every shape with its N and K.
+    pub fn has(&self, case: &Case) -> bool {
+        let Shape { n, k, .. } = case.shape;
+        match case.op {
+            Op::Compress => self.shapes.iter().any(|shape| (shape.n, shape.k) == (n, k)),
+            Op::Dense | Op::Sparse => self.shapes.contains(&case.shape),
+        }
+    }
+}
+
+/// The suites that the command line asks for, else the default one; then its single shapes.
+pub fn groups(cli: &Cli, backend: &Backend) -> Vec<Group> {
     let suites = match (&cli.suite[..], &cli.shape[..], backend) {
         ([], [], Backend::Cuda(_)) => &[Suite::Cubes][..],
         ([], [], Backend::Emulator(_) | Backend::Cpu) => &[Suite::Quick],
         (suites, ..) => suites,
     };
-    let of_suites = suites.iter().flat_map(|suite| suite.shapes());
-    unique(&of_suites.chain(cli.shape.iter().copied()).collect::<Vec<_>>())
+    let mut groups: Vec<Group> = unique(suites)
+        .into_iter()
+        .map(|suite| Group { name: suite.name(), shapes: suite.shapes() })
+        .collect();
+    if !cli.shape.is_empty() {
+        groups.push(Group { name: "shapes".to_owned(), shapes: cli.shape.clone() });
+    }
+    groups
+}
+
+/// The shapes of all groups, each once.
+fn shapes(cli: &Cli, backend: &Backend) -> Vec<Shape> {
+    let groups = groups(cli, backend);
+    unique(&groups.into_iter().flat_map(|group| group.shapes).collect::<Vec<_>>())
 }
 
 fn unique<T: Copy + PartialEq>(items: &[T]) -> Vec<T> {
@@ -106,34 +159,90 @@ fn unique<T: Copy + PartialEq>(items: &[T]) -> Vec<T> {
     unique
 }
 
-/// The kernels of a row: those of `names` that apply, or the one that the library would take.
-fn choose(
-    names: &[String],
-    backend: &Backend,
-    op: Op,
-    dtype: Dtype,
-    shape: Shape,
-) -> Result<Vec<Kernel>> {
-    if let (Some(device), [], Op::Dense | Op::Sparse) = (backend.device(), names, op) {
-        let sparse = op == Op::Sparse;
-        let instance = heuristic::select(sparse, dtype, shape.m, shape.n, shape.k, device.info())?;
-        return Ok(vec![Kernel::Gemm(instance.kernel)]);
+/// Chooses the kernels of the rows.
+struct Chooser<'a> {
+    cli: &'a Cli,
+    backend: &'a Backend,
+    /// Where rows are tuned.
+    tuner: Option<Tuner>,
+    progress: ProgressBar,
+}
+
+impl<'a> Chooser<'a> {
+    fn new(cli: &'a Cli, backend: &'a Backend) -> Self {
+        let store = || match &cli.cache {
+            Some(path) => Store::open(path),
+            None => Store::open_default(),
+        };
+        let device = backend.gpu().filter(|_| cli.tune);
+        let tuner = device.map(|device| Tuner::new(device, store()));
+        // Draws on stderr, and only where that is a terminal.
+        Self { cli, backend, tuner, progress: ProgressBar::new_spinner() }
     }
-    let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    let every = names.is_empty() || has(ALL_KERNELS);
-    let mut chosen = Vec::new();
-    for kernel in backend.kernels() {
-        let named = has(kernel.name());
-        if (kernel.op(), kernel.dtype()) != (op, dtype) || !(every || named) {
-            continue;
+
+    /// The kernels of a row: those of `--kernel` that apply, or the one that the tuner or the library takes.
+    fn choose(
+        &self,
+        op: Op,
+        dtype: Dtype,
+        fused: Fused,
+        shape: Shape,
+    ) -> Result<Vec<(Kernel, Option<Tuned>)>> {
+        let names = &self.cli.kernel;
+        if let (Some(device), [], Op::Dense | Op::Sparse) = (self.backend.device(), &names[..], op)
+        {
+            return Ok(vec![self.pick(device, op == Op::Sparse, dtype, fused, shape)?]);
         }
-        match backend.obstacle(kernel) {
-            None => chosen.push(kernel),
-            Some(reason) if named => return Err(Usage(reason).into()),
-            Some(_) => {}
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        let every = names.is_empty() || has(ALL_KERNELS);
+        let mut chosen = Vec::new();
+        for kernel in self.backend.kernels() {
+            let named = has(kernel.name());
+            if (kernel.op(), kernel.dtype()) != (op, dtype) || !(every || named) {
+                continue;
+            }
+            let kernel = match kernel {
+                Kernel::Gemm(choice) => {
+                    Kernel::Gemm(Choice { schedule: self.cli.schedule, ..choice })
+                }
+                other => other,
+            };
+            match self.backend.obstacle(kernel) {
+                None => chosen.push((kernel, None)),
+                Some(reason) if named => return Err(Usage(reason).into()),
+                Some(_) => {}
+            }
         }
+        Ok(chosen)
     }
-    Ok(chosen)
+
+    /// What the tuner takes for a product, else the library.
+    fn pick(
+        &self,
+        device: &Arc<dyn Device>,
+        sparse: bool,
+        dtype: Dtype,
+        fused: Fused,
+        Shape { m, n, k }: Shape,
+    ) -> Result<(Kernel, Option<Tuned>)> {
+        let Some(tuner) = &self.tuner else {
+            let choice = heuristic::select(sparse, dtype, m, n, k, device.info())?;
+            return Ok((Kernel::Gemm(choice), None));
+        };
+        let op = if sparse { Op::Sparse } else { Op::Dense };
+        self.progress.set_message(format!("tuning {op} {m}x{n}x{k} {fused}"));
+        let started = Instant::now();
+        let problem = Problem { fused, ..Problem::new(sparse, dtype, m, n, k) };
+        let record =
+            tuner.record(&problem).with_context(|| format!("tuning {op} {m}x{n}x{k} {fused}"))?;
+        let tuned = Tuned {
+            median_us: record.median_us,
+            heuristic: record.heuristic,
+            heuristic_us: record.heuristic_us,
+            seconds: (!record.from_store).then(|| started.elapsed().as_secs_f64()),
+        };
+        Ok((Kernel::Gemm(record.choice), Some(tuned)))
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::suites::{Shape, Suite};
 use clap::{Parser, ValueEnum};
 use layout::instance::Dtype;
 use reference::random::Fill;
+use sparseflow::Schedule;
 use sparseflow::epilogue::Fused;
 use std::path::PathBuf;
 
@@ -15,6 +16,8 @@ pub const ALL_KERNELS: &str = "all";
 ///
 /// On the emulator a row runs once, under all of the emulator's checks, and has counters in place of
 /// times; a finding fails the row.
+///
+/// The environment variable SPARSEFLOW_LOG (error, warn, info, debug) says what is logged to stderr.
 ///
 /// Exit status: 0 where every row is right, 1 where a row is wrong or the measurement failed, 2 for
 /// bad usage.
@@ -34,19 +37,41 @@ pub struct Cli {
     /// one that the library picks]
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = kernel_name)]
     pub kernel: Vec<String>,
+    /// How the blocks of those kernels share the work: tiles, split-k-2 to split-k-64, stream-k
+    #[arg(long, value_name = "NAME", requires = "kernel", default_value_t)]
+    pub schedule: Schedule,
+    /// Measure what is fastest for each row and take that kernel and schedule, or what a former run has
+    /// stored; without it rows take what the library picks unmeasured, so that figures can be reproduced
+    #[arg(long, conflicts_with = "kernel")]
+    pub tune: bool,
+    /// The file that keeps what was tuned [default: autotune.sqlite3 in $SPARSEFLOW_CACHE, else in
+    /// sparseflow of the user's cache directory]
+    #[arg(long, value_name = "PATH", requires = "tune")]
+    pub cache: Option<PathBuf>,
+    /// Instead of rows, measure fresh processes up to their first result on a cold cache of the driver, and
+    /// the host's part of a call: of the first --shape, --op and --dtype, --repeat processes [default: 5]
+    #[arg(long, conflicts_with_all = ["tune", "peers", "kernel", "suite", "dump", "markdown"])]
+    pub startup: bool,
+    /// One process of --startup
+    #[arg(long, hide = true, requires = "startup")]
+    pub startup_process: bool,
     /// Element types: f16, bf16
     #[arg(long, value_delimiter = ',', default_value = "f16", value_parser = dtype)]
     pub dtype: Vec<Dtype>,
     /// What is fused behind the product: none, relu, gelu (erf), gelu-tanh or silu, each also with
     /// bias: bias, bias-relu, ...
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none",
+        value_parser = epilogue)]
     pub epilogue: Vec<Fused>,
     /// Where to run
     #[arg(long, value_enum, default_value_t = BackendName::Auto)]
     pub backend: BackendName,
-    /// Also measure vendor libraries (not in this version)
+    /// Also measure cuBLASLt and cuSPARSELt, in turns with each row; needs a GPU
     #[arg(long)]
     pub peers: bool,
+    /// Where to look for their libraries before the usual places; may be repeated
+    #[arg(long, value_name = "DIR", requires = "peers")]
+    pub peer_libs: Vec<PathBuf>,
     /// Timed launches of each row; the emulator times nothing [default: 30 on a GPU; on the CPU 5,
     /// fewer where they take over half a second]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -115,14 +140,15 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 impl Cli {
-    /// Refuses what goes not together, and what the contract names and this version does not have.
+    /// Refuses what goes not together, and folders that are none.
     pub fn check(&self) -> Result<(), Usage> {
-        if self.peers {
-            return Err(Usage(
-                "--peers: this version does not measure vendor libraries".to_owned(),
-            ));
+        if let Some(path) = self.peer_libs.iter().find(|path| !path.is_dir()) {
+            return Err(Usage(format!("--peer-libs: {} is no folder", path.display())));
         }
-        if self.backend == BackendName::Emulator && self.repeat.is_some() {
+        if self.tune && matches!(self.backend, BackendName::Emulator | BackendName::Cpu) {
+            return Err(Usage("--tune: only a GPU has times that tell kernels apart".to_owned()));
+        }
+        if self.backend == BackendName::Emulator && self.repeat.is_some() && !self.startup {
             let text = "--repeat: the emulator runs each row once and times nothing";
             return Err(Usage(text.to_owned()));
         }
@@ -134,6 +160,17 @@ fn dtype(text: &str) -> Result<Dtype, String> {
     let found = DTYPES.into_iter().find(|(name, _)| *name == text);
     let unknown = || format!("`{text}` is no element type; there are f16 and bf16");
     found.map(|(_, dtype)| dtype).ok_or_else(unknown)
+}
+
+/// The epilogues that there are operands for.
+pub fn epilogues() -> impl Iterator<Item = Fused> {
+    Fused::all().filter(|fused| !fused.residual && !fused.gated)
+}
+
+fn epilogue(text: &str) -> Result<Fused, String> {
+    let fused: Fused = text.parse()?;
+    let measured = epilogues().any(|measured| measured == fused);
+    measured.then_some(fused).ok_or_else(|| format!("`{text}` is not measured in this version"))
 }
 
 fn kernel_name(text: &str) -> Result<String, String> {
@@ -184,6 +221,7 @@ mod tests {
         fails("bench --shape 17x33", "17x33");
         fails("bench --kernel sm80", "`sm80`");
         fails("bench --epilogue swish", "`swish`");
+        fails("bench --epilogue gated-silu", "`gated-silu` is not measured");
         fails("bench --dtype f32", "f32");
         fails("bench --repeat 0", "0");
         fails("bench --suite huge", "huge");
@@ -191,8 +229,18 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        assert!(parse("bench --peers").unwrap().check().unwrap_err().0.contains("--peers"));
+        assert!(parse("bench --peers").unwrap().check().is_ok());
+        assert!(parse("bench --peer-libs /").unwrap_err().to_string().contains("--peers"));
+        let cli = parse("bench --peers --peer-libs / --peer-libs /no/such").unwrap();
+        assert_eq!(cli.check().unwrap_err().0, "--peer-libs: /no/such is no folder");
         assert!(parse("bench --backend emulator").unwrap().check().is_ok());
+        for backend in ["emulator", "cpu"] {
+            let cli = parse(&format!("bench --backend {backend} --tune")).unwrap();
+            assert!(cli.check().unwrap_err().0.contains("--tune"));
+        }
+        assert!(parse("bench --tune --kernel all").is_err());
+        assert!(parse("bench --cache x").is_err() && parse("bench --schedule stream-k").is_err());
+        assert!(parse("bench --kernel all --schedule split-k-1").is_err());
         let cli = parse("bench --backend emulator --repeat 3").unwrap();
         assert!(cli.check().unwrap_err().0.contains("--repeat"));
     }

@@ -2,6 +2,7 @@
 
 use crate::backend::{Compress, Gemm};
 use crate::kernel::Kernel;
+use crate::peers::Outcome;
 use crate::problem::{Number, Problem};
 use anyhow::{Context, Result};
 use reference::{MatMut, Packed, gemm};
@@ -48,9 +49,13 @@ impl<T: Number> Gemm<T> for CpuGemm<'_, T> {
         Ok(y)
     }
 
-    fn time(&mut self, _: Kernel, fused: Fused) -> Result<Times> {
+    fn peers(&mut self, _: Fused) -> Vec<Outcome<T>> {
+        Vec::new()
+    }
+
+    fn time(&mut self, _: Kernel, fused: Fused, _: &[&'static str]) -> Result<Vec<Times>> {
         let mut y = self.poisoned();
-        time(self.repeat, || self.run(fused, black_box(&mut y)))
+        Ok(vec![time(self.repeat, || self.run(fused, black_box(&mut y)))?])
     }
 }
 
@@ -67,11 +72,16 @@ impl<T: Number> Compress<T> for CpuCompress<'_, T> {
         Ok(Ok(Packed::prune_and_pack(self.problem.w_view()?)?))
     }
 
-    fn time(&mut self) -> Result<Times> {
-        time(self.repeat, || {
+    fn peers(&mut self) -> Vec<Outcome<T>> {
+        Vec::new()
+    }
+
+    fn time(&mut self, _: &[&'static str]) -> Result<Vec<Times>> {
+        let times = time(self.repeat, || {
             black_box(Packed::prune_and_pack(self.problem.w_view()?)?);
             Ok(())
-        })
+        })?;
+        Ok(vec![times])
     }
 }
 

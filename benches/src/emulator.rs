@@ -89,7 +89,8 @@ mod tests {
     fn rows(device: Arc<dyn Device>, line: &str) -> Vec<Row> {
         let backend = Backend::Emulator(device);
         let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-        let settings = Settings { repeat: None, seed: 1, fill: Fill::Uniform, dump: None };
+        let settings =
+            Settings { repeat: None, seed: 1, fill: Fill::Uniform, dump: None, peers: None };
         let (rows, result) = Run::all(&cases, &backend, &settings);
         result.unwrap();
         assert_eq!(rows.len(), cases.len());
@@ -98,7 +99,8 @@ mod tests {
 
     /// Tensor-core instructions of a product: every tile and every stage of K is computed whole.
     fn mma(kernel: Kernel, [m, n, k]: [u32; 3]) -> u64 {
-        let Kernel::Gemm(i) = kernel else { return 0 };
+        let Kernel::Gemm(choice) = kernel else { return 0 };
+        let i = choice.kernel;
         let whole = |extent: u32, tile: u32| u64::from(extent.next_multiple_of(tile));
         let one = match i.family {
             Family::WmmaDense => 16 * 16 * 16,
@@ -137,7 +139,8 @@ mod tests {
             let sites = &row.emulation.as_ref().unwrap().counters.shared_sites;
             let is_ldmatrix = |line: u32| lines[line as usize - 1].contains("ldmatrix.");
             let fragments: Vec<_> = sites.iter().filter(|(line, _)| is_ldmatrix(**line)).collect();
-            let Kernel::Gemm(instance) = row.case.kernel else { unreachable!() };
+            let Kernel::Gemm(choice) = row.case.kernel else { unreachable!() };
+            let instance = choice.kernel;
             assert_eq!(fragments.is_empty(), instance.family == Family::WmmaDense);
             for (line, site) in fragments {
                 assert_eq!(site.wavefronts, site.ideal, "{} line {line}", instance.name);
@@ -199,7 +202,8 @@ mod tests {
         let backend = Backend::Emulator(device);
         let line = "bench --shape 64x64x512 --op compress,dense";
         let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-        let settings = Settings { repeat: None, seed: 1, fill: Fill::Uniform, dump: None };
+        let settings =
+            Settings { repeat: None, seed: 1, fill: Fill::Uniform, dump: None, peers: None };
         let (rows, result) = Run::all(&cases, &backend, &settings);
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.contains("ldtensor"), "{error}");

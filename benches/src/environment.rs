@@ -1,8 +1,10 @@
 //! On what, and with what, the rows were measured.
 
 use crate::backend::Backend;
+use crate::peers::Peers;
 use serde::Serialize;
 use sparseflow::ptx;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -25,13 +27,15 @@ pub struct Environment {
     pub commit: Option<&'static str>,
     /// Hash of the PTX.
     pub ptx_blake3: &'static str,
+    /// Versions of the vendor's libraries that were asked for, null of those that are not there.
+    pub peers: BTreeMap<&'static str, Option<String>>,
     /// When the program started, RFC 3339, UTC.
     pub started_at: String,
 }
 
 impl Environment {
-    /// The environment of a measurement on `backend` that starts now.
-    pub fn now(backend: &Backend) -> Self {
+    /// The environment of a measurement on `backend` and beside `peers` that starts now.
+    pub fn now(backend: &Backend, peers: Option<&Peers>) -> Self {
         let info = backend.gpu().map(|device| device.info());
         Self {
             gpu: info.map(|info| info.name.clone()),
@@ -42,6 +46,7 @@ impl Environment {
             rustc_device: ptx::DEVICE_RUSTC,
             commit: option_env!("SPARSEFLOW_COMMIT"),
             ptx_blake3: ptx::SM_80_BLAKE3,
+            peers: peers.map(Peers::versions).unwrap_or_default(),
             started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         }
     }
@@ -64,6 +69,9 @@ impl fmt::Display for Environment {
         write!(f, "PTX {} by {}; ", short(self.ptx_blake3), self.rustc_device)?;
         if let Some(commit) = self.commit {
             write!(f, "commit {}; ", short(commit))?;
+        }
+        for (name, version) in &self.peers {
+            write!(f, "{name} {}; ", version.as_deref().unwrap_or("absent"))?;
         }
         write!(f, "{}", self.started_at)
     }

@@ -3,20 +3,18 @@
 
 use crate::backend::{Compress, Gemm};
 use crate::check::packed_difference;
+use crate::contest;
 use crate::kernel::Kernel;
+use crate::peers::{CUSPARSELT, Outcome, PeerCompress, PeerGemm, Peers};
 use crate::problem::{Number, Problem};
-use anyhow::{Context, Result, bail};
-use layout::instance::Instance;
+use anyhow::{Result, bail};
 use reference::Packed;
 use sparseflow::epilogue::Fused;
-use sparseflow::measure::{self, Repeats, Times, rotation};
-use sparseflow::{Device, EmulatedDevice, Epilogue, Error, Matrix, PackedWeight, Plan, Weight};
+use sparseflow::measure::{Times, rotation};
+use sparseflow::{
+    Choice, Device, EmulatedDevice, Epilogue, Error, Matrix, PackedWeight, Plan, Weight,
+};
 use std::sync::Arc;
-
-/// Time on the device that brings the clock up again after the pause of a check, in microseconds.
-const WARM_UP_US: f64 = 20_000.0;
-/// Most launches that are queued for that.
-const MOST_WARM_UPS: f64 = 1000.0;
 
 /// Sets of operands to rotate among, of which a launch reads `bytes`; one where nothing is timed.
 fn sets(device: &dyn Device, bytes: u64) -> usize {
@@ -39,6 +37,13 @@ enum Operand<T> {
 }
 
 impl<T> Operand<T> {
+    fn dense(&self) -> Option<&Matrix<T>> {
+        match self {
+            Self::Dense(w) => Some(w),
+            Self::Sparse(_) => None,
+        }
+    }
+
     fn weight(&self) -> Weight<'_, T> {
         match self {
             Self::Dense(w) => Weight::Dense(w),
@@ -55,11 +60,13 @@ pub struct GpuGemm<T> {
     bias: Matrix<T>,
     fault: Option<String>,
     repeat: Option<u32>,
+    /// `Err`: why no peer takes part.
+    peers: Option<Result<PeerGemm<T>, String>>,
 }
 
 impl<T: Number> GpuGemm<T> {
     /// Uploads the operands; a sparse W is pruned and packed by the GPU and compared with the
-    /// reference.
+    /// reference. Peers get operands of their own where they cannot take ours.
     ///
     /// # Errors
     /// Out of memory, or what the device says.
@@ -68,6 +75,7 @@ impl<T: Number> GpuGemm<T> {
         problem: &Problem<T>,
         sparse: bool,
         repeat: Option<u32>,
+        peers: Option<&Peers>,
     ) -> Result<Self> {
         let (m, n, k) = (problem.shape.m, problem.shape.n, problem.shape.k);
         let upload_w = || Matrix::from_slice(device, problem.w(), n, k);
@@ -89,31 +97,44 @@ impl<T: Number> GpuGemm<T> {
             _ => None,
         };
         let sets = sets(&**device, problem.gemm_bytes(sparse)?);
+        let others: Vec<Set<T>> = (1..sets).map(|_| set()).collect::<Result<_>>()?;
+        let bias = Matrix::from_slice(device, problem.bias(), 1, n)?;
+        let peers = match peers {
+            Some(peers) => {
+                let sets = std::iter::once(&first).chain(&others);
+                let operands: Vec<_> = sets.map(|set| (&set.x, set.w.dense())).collect();
+                let pruned = if sparse { problem.pruned()? } else { Vec::new() };
+                let product = PeerGemm::new(peers, &operands, &bias, &pruned);
+                Some(product.map_err(|error| error.to_string()))
+            }
+            None => None,
+        };
         Ok(Self {
             device: Arc::clone(device),
             first,
-            others: (1..sets).map(|_| set()).collect::<Result<_>>()?,
-            bias: Matrix::from_slice(device, problem.bias(), 1, n)?,
+            others,
+            bias,
             fault: fault.map(|fault| format!("W was packed wrongly: {fault}")),
             repeat,
+            peers,
         })
     }
 }
 
 fn plan<'a, T: Number>(
-    instance: &'static Instance,
+    choice: Choice,
     fused: Fused,
     bias: &'a Matrix<T>,
     set: &'a mut Set<T>,
 ) -> Result<Plan<'a>, Error> {
     let bias = fused.bias.then_some(bias);
     let epilogue = Epilogue { bias, activation: fused.activation, ..Default::default() };
-    Plan::new(Some(instance.into()), &set.x, set.w.weight(), &epilogue, &mut set.y)
+    Plan::new(Some(choice), &set.x, set.w.weight(), &epilogue, &mut set.y)
 }
 
-fn instance(kernel: Kernel) -> Result<&'static Instance> {
+fn choice(kernel: Kernel) -> Result<Choice> {
     match kernel {
-        Kernel::Gemm(instance) => Ok(instance),
+        Kernel::Gemm(choice) => Ok(choice),
         other => bail!("{} is no product of the GPU", other.name()),
     }
 }
@@ -125,16 +146,30 @@ impl<T: Number> Gemm<T> for GpuGemm<T> {
 
     fn y(&mut self, kernel: Kernel, fused: Fused) -> Result<Vec<T>> {
         self.first.y.poison()?;
-        plan(instance(kernel)?, fused, &self.bias, &mut self.first)?.launch()?;
+        plan(choice(kernel)?, fused, &self.bias, &mut self.first)?.launch()?;
         Ok(self.first.y.to_vec()?)
     }
 
-    fn time(&mut self, kernel: Kernel, fused: Fused) -> Result<Times> {
-        let instance = instance(kernel)?;
+    fn peers(&mut self, fused: Fused) -> Vec<Outcome<T>> {
+        match &mut self.peers {
+            Some(Ok(peers)) => peers.outcomes(fused),
+            Some(Err(reason)) => vec![("peers", Err(reason.clone()))],
+            None => Vec::new(),
+        }
+    }
+
+    fn time(&mut self, kernel: Kernel, fused: Fused, with: &[&'static str]) -> Result<Vec<Times>> {
+        let choice = choice(kernel)?;
         let sets = std::iter::once(&mut self.first).chain(&mut self.others);
         let plans: Vec<Plan<'_>> =
-            sets.map(|set| plan(instance, fused, &self.bias, set)).collect::<Result<_, Error>>()?;
-        time(&*self.device, self.repeat, |i| plans[i % plans.len()].launch())
+            sets.map(|set| plan(choice, fused, &self.bias, set)).collect::<Result<_, Error>>()?;
+        let peers = &mut self.peers;
+        contest::time(&*self.device, self.repeat, 1 + with.len(), |contestant, i| {
+            match (contestant.checked_sub(1), &mut *peers) {
+                (Some(peer), Some(Ok(peers))) => peers.launch(with[peer], i),
+                _ => plans[i % plans.len()].launch(),
+            }
+        })
     }
 }
 
@@ -143,6 +178,8 @@ pub struct GpuCompress<T> {
     device: Arc<dyn Device>,
     sets: Vec<(Matrix<T>, PackedWeight<T>)>,
     repeat: Option<u32>,
+    /// `Err`: why the peer does not take part.
+    peer: Option<Result<PeerCompress<T>, String>>,
 }
 
 impl<T: Number> GpuCompress<T> {
@@ -154,6 +191,7 @@ impl<T: Number> GpuCompress<T> {
         device: &Arc<dyn Device>,
         problem: &Problem<T>,
         repeat: Option<u32>,
+        peers: Option<&Peers>,
     ) -> Result<Self> {
         let sets = sets(&**device, problem.w_bytes(false)?);
         let set = |_| {
@@ -161,8 +199,9 @@ impl<T: Number> GpuCompress<T> {
             let packed = PackedWeight::prune_and_pack(&w)?;
             Ok((w, packed))
         };
+        let peer = peers.and_then(|peers| PeerCompress::open(peers, device, problem, sets));
         let sets = (0..sets).map(set).collect::<Result<_, Error>>()?;
-        Ok(Self { device: Arc::clone(device), sets, repeat })
+        Ok(Self { device: Arc::clone(device), sets, repeat, peer })
     }
 }
 
@@ -172,10 +211,24 @@ impl<T: Number> Compress<T> for GpuCompress<T> {
         pack_over_ones(packed, w)
     }
 
-    fn time(&mut self) -> Result<Times> {
-        time(&*self.device, self.repeat, |i| {
-            let (w, packed) = &self.sets[i % self.sets.len()];
-            packed.compress(w)
+    fn peers(&mut self) -> Vec<Outcome<T>> {
+        let product = match &mut self.peer {
+            Some(Ok(peer)) => peer.product().map_err(|error| error.to_string()),
+            Some(Err(reason)) => Err(reason.clone()),
+            None => return Vec::new(),
+        };
+        vec![(CUSPARSELT, product)]
+    }
+
+    fn time(&mut self, with: &[&'static str]) -> Result<Vec<Times>> {
+        contest::time(&*self.device, self.repeat, 1 + with.len(), |contestant, i| {
+            match (contestant, &self.peer) {
+                (1.., Some(Ok(peer))) => peer.launch(i),
+                _ => {
+                    let (w, packed) = &self.sets[i % self.sets.len()];
+                    packed.compress(w)
+                }
+            }
         })
     }
 }
@@ -192,21 +245,6 @@ fn pack_over_ones<T: Number>(
         Err(Error::Reference(error)) => Ok(Err(error.to_string())),
         Err(error) => Err(error.into()),
     }
-}
-
-fn time(
-    device: &dyn Device,
-    repeat: Option<u32>,
-    mut launch: impl FnMut(usize) -> Result<(), Error>,
-) -> Result<Times> {
-    let none = "no launch was timed";
-    let Repeats { warm_up, timed } = Repeats::default();
-    let trial = Repeats { warm_up: 2, timed: 3 };
-    let trial = measure::time(device, trial, &mut launch)?.context(none)?;
-    let more = (WARM_UP_US / trial.median.max(1.0)).min(MOST_WARM_UPS) as usize;
-    let timed = repeat.map_or(timed, |repeat| repeat as usize);
-    let repeats = Repeats { warm_up: warm_up.max(more), timed };
-    measure::time(device, repeats, launch)?.context(none)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What a row can be computed with: the kernels of the GPU and those of the CPU.
 
 use clap::ValueEnum;
-use layout::instance::{Dtype, Instance};
-use sparseflow::kernels;
+use layout::instance::Dtype;
+use sparseflow::{Choice, Schedule, kernels};
 use std::fmt;
 
 /// What is measured.
@@ -40,8 +40,8 @@ pub const fn dtype_name(dtype: Dtype) -> &'static str {
 /// One kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kernel {
-    /// A GEMM of the GPU.
-    Gemm(&'static Instance),
+    /// A GEMM of the GPU, and how its blocks share the work.
+    Gemm(Choice),
     /// The compression of the GPU.
     Compress(Dtype),
     /// The crate `reference`.
@@ -52,7 +52,7 @@ impl Kernel {
     /// Those that run on a GPU.
     pub fn gpu() -> impl Iterator<Item = Self> {
         let compress = DTYPES.map(|(_, dtype)| Self::Compress(dtype));
-        kernels::all().map(Self::Gemm).chain(compress)
+        kernels::all().map(|instance| Self::Gemm(instance.into())).chain(compress)
     }
 
     /// Those that run on the CPU.
@@ -64,7 +64,7 @@ impl Kernel {
     /// Its name; on a GPU, its entry in the PTX.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Gemm(instance) => instance.name,
+            Self::Gemm(choice) => choice.kernel.name,
             Self::Compress(dtype) => kernels::compress_entry(dtype),
             Self::Cpu(Op::Dense, Dtype::F16) => "cpu_dense_f16",
             Self::Cpu(Op::Dense, Dtype::Bf16) => "cpu_dense_bf16",
@@ -75,10 +75,18 @@ impl Kernel {
         }
     }
 
+    /// How its blocks share the work, where it is a GEMM of the GPU.
+    pub fn schedule(self) -> Option<Schedule> {
+        match self {
+            Self::Gemm(choice) => Some(choice.schedule),
+            Self::Compress(_) | Self::Cpu(..) => None,
+        }
+    }
+
     /// What it computes.
     pub fn op(self) -> Op {
         match self {
-            Self::Gemm(instance) if instance.family.is_sparse() => Op::Sparse,
+            Self::Gemm(choice) if choice.kernel.family.is_sparse() => Op::Sparse,
             Self::Gemm(_) => Op::Dense,
             Self::Compress(_) => Op::Compress,
             Self::Cpu(op, _) => op,
@@ -88,8 +96,17 @@ impl Kernel {
     /// Element type of its operands.
     pub fn dtype(self) -> Dtype {
         match self {
-            Self::Gemm(instance) => instance.dtype,
+            Self::Gemm(choice) => choice.kernel.dtype,
             Self::Compress(dtype) | Self::Cpu(_, dtype) => dtype,
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gemm(choice) => choice.fmt(f),
+            Self::Compress(_) | Self::Cpu(..) => f.pad(self.name()),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What there is to choose from: `--list`.
 
 use crate::cli::BackendName;
+use crate::cli::epilogues;
 use crate::kernel::Kernel;
 use crate::suites::Suite;
 use clap::ValueEnum;
-use sparseflow::epilogue::Fused;
+use sparseflow::Choice;
 use std::fmt::Display;
 
 /// Backends, suites, epilogues and kernels.
@@ -16,15 +17,14 @@ pub fn text() -> String {
     }
     text += "\nsuites\n";
     for suite in Suite::value_variants() {
-        let name = suite.to_possible_value().map(|value| value.get_name().to_owned());
-        text += &format!("  {:8} {}\n", name.unwrap_or_default(), join(suite.shapes()));
+        text += &format!("  {:8} {}\n", suite.name(), join(suite.shapes()));
     }
     text += &format!(
         "\nepilogues\n  {}\n\nkernels (of GPU and emulator, but for cpu_*)\n",
-        join(Fused::all())
+        join(epilogues())
     );
     for kernel in Kernel::gpu().chain(Kernel::cpu()) {
-        let Kernel::Gemm(instance) = kernel else {
+        let Kernel::Gemm(Choice { kernel: instance, .. }) = kernel else {
             text += &format!("  {:30} {}\n", kernel.name(), kernel.op());
             continue;
         };

@@ -49,6 +49,11 @@ impl<T: Number> Problem<T> {
         self.x.get_or_init(|| self.random(0, self.shape.m, self.shape.k))
     }
 
+    /// The first rows of an X of any M, `[rows, K]`.
+    pub fn rows_of_x(&self, rows: usize) -> Vec<T> {
+        self.random(0, rows, self.shape.k)
+    }
+
     /// W before pruning, `[N, K]`.
     pub fn w(&self) -> &[T] {
         self.w.get_or_init(|| self.random(1, self.shape.n, self.shape.k))
@@ -113,5 +118,12 @@ impl<T: Number> Problem<T> {
     /// What every element of Y has to be, in f64.
     pub fn judge(&self, sparse: bool, fused: Fused) -> Result<Judged, Error> {
         judge(self.x_view()?, self.weights(sparse)?, &self.epilogue(fused))
+    }
+
+    /// What every element of the product of [`Self::rows_of_x`] with the pruned W has to be, in f64.
+    pub fn judge_rows(&self, rows: usize) -> Result<Judged, Error> {
+        let x = self.rows_of_x(rows);
+        let epilogue = Epilogue::<T>::default();
+        judge(MatRef::contiguous(&x, rows, self.shape.k)?, self.weights(true)?, &epilogue)
     }
 }

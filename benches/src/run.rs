@@ -7,14 +7,18 @@ use crate::check::{Verdict, difference, packed_difference};
 use crate::emulator::caught;
 use crate::kernel::Op;
 use crate::npy;
+use crate::peers::{Outcome, PROBE_ROWS, Peers};
 use crate::problem::{Number, Problem};
-use crate::report::Row;
+use crate::report::{Peer, Row};
 use anyhow::{Context, Result};
 use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
 use layout::instance::Dtype;
 use reference::random::Fill;
-use reference::{MatRef, check};
+use reference::{Judged, MatRef, check};
+use sparseflow::epilogue::Fused;
+use sparseflow::measure::Times;
+use sparseflow::peers::fused_form;
 use std::path::Path;
 
 /// How rows are measured.
@@ -27,6 +31,8 @@ pub struct Settings<'a> {
     pub fill: Fill,
     /// Where inputs and outputs are written.
     pub dump: Option<&'a Path>,
+    /// The vendor's libraries to measure beside the rows.
+    pub peers: Option<&'a Peers>,
 }
 
 /// A measurement under way.
@@ -81,20 +87,30 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let (m, n, name) = (problem.shape.m, problem.shape.n, self.backend.name());
         self.progress.set_message(cases[0].to_string());
-        let bytes = problem.gemm_bytes(sparse)?;
-        let mut gemm = match caught(self.backend.gemm(problem, sparse, self.settings.repeat))? {
-            Ok(gemm) => gemm,
-            Err(fault) => {
-                self.reject(cases, &Verdict::rejected(fault), bytes);
-                return Ok(());
-            }
-        };
+        let (bytes, repeat) = (problem.gemm_bytes(sparse)?, self.settings.repeat);
+        let mut gemm =
+            match caught(self.backend.gemm(problem, sparse, repeat, self.settings.peers))? {
+                Ok(gemm) => gemm,
+                Err(fault) => {
+                    self.reject(cases, &Verdict::rejected(fault), bytes);
+                    return Ok(());
+                }
+            };
         if let Some(fault) = gemm.fault() {
             self.reject(cases, &Verdict::bits(Some(fault.to_owned())), bytes);
             return Ok(());
         }
         for cases in cases.chunk_by(|a, b| a.fused == b.fused) {
-            let judged = problem.judge(sparse, cases[0].fused)?;
+            let fused = cases[0].fused;
+            let judged = problem.judge(sparse, fused)?;
+            let outcomes = gemm.peers(fused);
+            let peers = match fused_form(fused) {
+                // Peers have another form of the epilogue, which is judged by itself.
+                Some(form) if form != fused && !outcomes.is_empty() => {
+                    judge_peers(outcomes, form, &problem.judge(sparse, form)?, (m, n))?
+                }
+                _ => judge_peers(outcomes, fused, &judged, (m, n))?,
+            };
             for case in cases {
                 self.progress.set_message(case.to_string());
                 let run = || gemm.y(case.kernel, case.fused);
@@ -108,11 +124,13 @@ impl<'a> Run<'a> {
                 let verdict = Verdict::from(check(&judged, MatRef::contiguous(&y, m, n)?)?);
                 self.dump_gemm(problem, sparse, case, &y)?;
                 drop(y);
-                let times = match verdict.passed && self.backend.is_timed() {
-                    true => Some(gemm.time(case.kernel, case.fused)?),
-                    false => None,
+                let timed = verdict.passed && self.backend.is_timed();
+                let (times, peers) = match timed {
+                    true => contest(&peers, |with| gemm.time(case.kernel, case.fused, with))?,
+                    false => (None, peers.clone()),
                 };
-                self.push(Row::new(*case, name, verdict, times, bytes).counted(emulation));
+                let row = Row::new(*case, name, verdict, times, bytes);
+                self.push(row.counted(emulation).beside(peers));
             }
         }
         Ok(())
@@ -121,12 +139,21 @@ impl<'a> Run<'a> {
     /// Rows that prune and pack the same W.
     fn compress<T: Number>(&mut self, problem: &Problem<T>, cases: &[Case]) -> Result<()> {
         self.progress.set_message(cases[0].to_string());
-        let bytes = problem.w_bytes(false)?;
-        let mut compress = match caught(self.backend.compress(problem, self.settings.repeat))? {
+        let (bytes, repeat) = (problem.w_bytes(false)?, self.settings.repeat);
+        let backend = self.backend;
+        let mut compress = match caught(backend.compress(problem, repeat, self.settings.peers))? {
             Ok(compress) => compress,
             Err(fault) => {
                 self.reject(cases, &Verdict::rejected(fault), bytes);
                 return Ok(());
+            }
+        };
+        let outcomes = compress.peers();
+        let peers = match outcomes.is_empty() {
+            true => Vec::new(),
+            false => {
+                let judged = problem.judge_rows(PROBE_ROWS)?;
+                judge_peers(outcomes, Fused::default(), &judged, (PROBE_ROWS, problem.shape.n))?
             }
         };
         for case in cases {
@@ -149,9 +176,12 @@ impl<'a> Run<'a> {
             };
             let verdict = Verdict::bits(fault);
             let timed = verdict.passed && self.backend.is_timed();
-            let times = if timed { Some(compress.time()?) } else { None };
+            let (times, peers) = match timed {
+                true => contest(&peers, |with| compress.time(with))?,
+                false => (None, peers.clone()),
+            };
             let row = Row::new(*case, self.backend.name(), verdict, times, bytes);
-            self.push(row.counted(emulation));
+            self.push(row.counted(emulation).beside(peers));
         }
         Ok(())
     }
@@ -196,5 +226,110 @@ impl<'a> Run<'a> {
             Some(directory) => npy::dump(directory, self.rows.len(), name, data, shape),
             None => Ok(()),
         }
+    }
+}
+
+/// Checks what peers made of a row whose Y has those extents.
+fn judge_peers<T: Number>(
+    outcomes: Vec<Outcome<T>>,
+    form: Fused,
+    judged: &Judged,
+    (m, n): (usize, usize),
+) -> Result<Vec<Peer>> {
+    let judge = |(name, outcome): Outcome<T>| {
+        let outcome = match outcome {
+            Ok(y) => Ok(Verdict::from(check(judged, MatRef::contiguous(&y, m, n)?)?)),
+            Err(reason) => Err(reason),
+        };
+        Ok(Peer { name, form, outcome, times: None })
+    };
+    outcomes.into_iter().map(judge).collect()
+}
+
+/// Times a row in turns with those peers that were right. Where one of them fails on the way, the row is
+/// timed alone.
+fn contest(
+    peers: &[Peer],
+    mut time: impl FnMut(&[&'static str]) -> Result<Vec<Times>>,
+) -> Result<(Option<Times>, Vec<Peer>)> {
+    let mut peers = peers.to_vec();
+    let right: Vec<_> = peers.iter().filter(|peer| peer.is_right()).map(|peer| peer.name).collect();
+    let times = match time(&right) {
+        Err(error) if matches!(error.downcast_ref(), Some(sparseflow::Error::Peer(_))) => {
+            for peer in peers.iter_mut().filter(|peer| peer.is_right()) {
+                peer.outcome = Err(format!("while it was timed: {error}"));
+            }
+            time(&[])?
+        }
+        times => times?,
+    };
+    let mut times = times.into_iter();
+    let ours = times.next();
+    for peer in peers.iter_mut().filter(|peer| peer.is_right()) {
+        peer.times = times.next();
+    }
+    Ok((ours, peers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparseflow::Error;
+    use sparseflow::peers::PeerError;
+
+    fn peer(name: &'static str, outcome: Result<Verdict, String>) -> Peer {
+        Peer { name, form: Fused::default(), outcome, times: None }
+    }
+
+    fn peers() -> Vec<Peer> {
+        let wrong = Verdict::bits(Some("y[0, 0] is NaN".to_owned()));
+        vec![
+            peer("refused", Err("no such shape".to_owned())),
+            peer("right", Ok(Verdict::bits(None))),
+            peer("wrong", Ok(wrong)),
+            peer("also right", Ok(Verdict::bits(None))),
+        ]
+    }
+
+    fn times(samples: &[f64]) -> Vec<Times> {
+        samples.iter().filter_map(|&sample| Times::new(vec![sample])).collect()
+    }
+
+    fn medians(peers: &[Peer]) -> Vec<Option<f64>> {
+        peers.iter().map(|peer| peer.times.as_ref().map(|times| times.median)).collect()
+    }
+
+    #[test]
+    fn only_peers_that_were_right_are_timed() {
+        let (ours, peers) = contest(&peers(), |with| {
+            assert_eq!(with, ["right", "also right"]);
+            Ok(times(&[1.0, 2.0, 3.0]))
+        })
+        .unwrap();
+        assert_eq!(ours.unwrap().median, 1.0);
+        assert_eq!(medians(&peers), [None, Some(2.0), None, Some(3.0)]);
+    }
+
+    #[test]
+    fn a_peer_that_fails_while_it_is_timed_leaves_the_row_alone() {
+        let (ours, peers) = contest(&peers(), |with| match with {
+            [] => Ok(times(&[1.0])),
+            _ => {
+                let (call, name) = ("launch", "INTERNAL_ERROR".to_owned());
+                Err(Error::from(PeerError::Refused { call, code: 7, name }).into())
+            }
+        })
+        .unwrap();
+        assert_eq!(ours.unwrap().median, 1.0);
+        assert_eq!(medians(&peers), [None; 4]);
+        let reason = peers[1].outcome.as_ref().unwrap_err();
+        assert_eq!(reason, "while it was timed: launch: INTERNAL_ERROR (7)");
+        assert!(peers[2].outcome.is_ok());
+    }
+
+    #[test]
+    fn an_error_of_the_device_ends_the_run() {
+        let result = contest(&peers(), |_| anyhow::bail!("the GPU is gone"));
+        assert_eq!(result.unwrap_err().to_string(), "the GPU is gone");
     }
 }

@@ -28,6 +28,11 @@ pub enum Suite {
 }
 
 impl Suite {
+    /// What it is called on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     /// Its shapes.
     pub fn shapes(self) -> Vec<Shape> {
         match self {

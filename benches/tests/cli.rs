@@ -175,6 +175,29 @@ fn the_seed_decides_the_inputs() {
 }
 
 #[test]
+fn the_start_up_of_fresh_processes_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.json");
+    for op in ["dense", "sparse"] {
+        let line = "--backend emulator --startup --shape 33x40x72 --repeat 2 --dtype bf16";
+        let assert = bench(&format!("{line} --op {op} --json {}", path.display())).success();
+        assert!(stdout(&assert).contains("medians of 2 fresh processes"), "{}", stdout(&assert));
+        let report: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let startup = &report["startup"];
+        assert_eq!((&startup["op"], &startup["shape"]), (&op.into(), &"33x40x72".into()));
+        for sample in startup["samples"].as_array().unwrap() {
+            let figure = |key: &str| sample[key].as_f64().unwrap();
+            let stages =
+                ["library_ms", "init_ms", "context_ms", "operands_ms", "compile_ms", "result_ms"];
+            let sum: f64 = stages.map(figure).iter().sum();
+            assert!((figure("total_ms") - sum).abs() < 1e-6 && figure("result_ms") > 0.0);
+            assert!(figure("plan_call_us") > 0.0 && figure("tuner_call_us") > 0.0);
+        }
+        assert_eq!(startup["samples"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
 fn bad_usage_is_named_and_exits_with_2() {
     let bad = |arguments: &str, word: &str| {
         let assert = bench(arguments).code(2);
@@ -187,11 +210,34 @@ fn bad_usage_is_named_and_exits_with_2() {
     bad("--kernel sm80_dense", "`sm80_dense`");
     bad("--epilogue swish", "`swish`");
     bad("--op transpose", "transpose");
-    bad("--peers", "--peers");
+    bad("--peer-libs /", "--peers");
+    bad("--peers --peer-libs /no/such", "/no/such is no folder");
     bad("--backend emulator --repeat 3", "--repeat");
     bad("--backend emulator --kernel cpu_dense_f16", "cpu_dense_f16");
     bad("--backend cpu --kernel compress24_f16", "compress24_f16");
+    bad("--tune --backend cpu", "--tune");
+    bad("--schedule stream-k", "--kernel");
+    bad("--kernel all --schedule split-k-99", "`split-k-99`");
+    bad("--startup --op compress", "--startup");
+    bad("--startup --backend cpu", "--startup");
     bad("--frobnicate", "--frobnicate");
+}
+
+#[test]
+fn peers_without_a_gpu_are_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.json");
+    for backend in ["cpu", "emulator"] {
+        let assert =
+            bench(&format!("--peers --backend {backend} --shape 3x5x7 --json {}", path.display()))
+                .success();
+        assert_eq!(stderr(&assert), "bench: --peers: peers need a GPU, none is measured\n");
+        let report: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(report["environment"]["peers"], serde_json::json!({}));
+        for row in report["rows"].as_array().unwrap() {
+            assert_eq!(row["peers"], serde_json::json!({}));
+        }
+    }
 }
 
 #[test]

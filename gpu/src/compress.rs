@@ -1,27 +1,36 @@
 //! `compress24_*`: prunes W to 2:4 and packs it to Packed24, in one pass.
 //!
-//! A warp packs one block of 16 rows and 64 columns, the unit of the metadata. Lane 4g + j holds the
-//! 16 columns 16j.. of rows g and g + 8, so its eight nibbles are exactly its metadata word, and its
-//! values are two 16-byte stores:
+//! A warp packs one block of 16 rows and 64 columns, the unit of the metadata. Lane l reads chunk l % 8 (8
+//! columns, 16 bytes) of rows l / 8, + 4, + 8, + 12, so that each of its four loads is a whole row of the
+//! block to every eight lanes:
 //!
 //! ```text
-//!            columns 0..15  16..31  32..47  48..63
-//!   row g      lane 4g      4g+1    4g+2    4g+3      a row of the block is 128 contiguous bytes
-//!   row g+8    lane 4g      4g+1    4g+2    4g+3
+//!              chunk 0   1   2   3   4   5   6   7
+//!   row 0      lane  0   1   2   3   4   5   6   7      then rows 4, 8, 12
+//!   row 1            8   9  10  11  12  13  14  15           rows 5, 9, 13
+//!   ...
 //! ```
+//!
+//! A chunk has two nibbles. Two neighbouring lanes make half a metadata word of them, and the halves of
+//! rows r and r + 8 are both the lane's own. (With a lane's 32 bytes of a row read by two loads, each
+//! load took half of every 32-byte sector, and W passed through L2 twice.)
 //!
 //! The grid is linear, one warp per block of W; blocks of a row are neighbours. Rows and columns past
 //! W count as zeros, which gives the padding of the format.
 
 use core::array::from_fn;
-use cuda_std::{global, kernel, thread};
+use cuda_std::{global, kernel, shuffle, thread};
 use layout::packed24::{BLOCK_COLS, BLOCK_ROWS, BLOCK_WORDS, Bf16, F16, Float16, select};
 use layout::params::{ALIGNED_W, COMPRESS_WARPS, CompressParams};
 
-/// Columns of W that a lane packs in each of its two rows.
-const LANE_COLS: u32 = 16;
+/// Columns of W in a lane's chunk.
+const CHUNK_COLS: u32 = 8;
+/// Rows of the block that a lane has a chunk of.
+const LANE_ROWS: usize = 4;
 
 /// Packs the warp's block.
+///
+/// All lanes of the warp must reach it together.
 ///
 /// # Safety
 /// `p` describes valid operands.
@@ -36,52 +45,55 @@ unsafe fn compress<T: Float16>(p: &CompressParams) {
     }
     let (row_block, k_block) = ((block / k_blocks as u64) as u32, (block % k_blocks as u64) as u32);
     let lane = thread::lane();
-    let column = k_block * BLOCK_COLS as u32 + lane % 4 * LANE_COLS;
-    let mut word = 0;
-    for half in 0..2 {
-        let row = row_block * BLOCK_ROWS as u32 + lane / 4 + 8 * half;
-        // SAFETY: `load_row` reads inside W; the store's 16 bytes are the lane's in the values, whose
-        // rows are padded to 16 and 64 columns.
-        unsafe {
-            let elements = load_row(p, row, column);
-            let mut values = [0u32; 4];
-            for q in 0..4 {
-                let pair = |i: usize| elements[2 * q + i];
-                let (nibble, [low, high]) = select::<T>([
-                    pair(0) as u16,
-                    (pair(0) >> 16) as u16,
-                    pair(1) as u16,
-                    (pair(1) >> 16) as u16,
-                ]);
-                values[q] = low as u32 | (high as u32) << 16;
-                word |= (nibble as u32) << (16 * half + 4 * q as u32);
-            }
-            let index = row as u64 * (k_blocks as u64 * 32) + (column / 2) as u64;
-            global::store_v4(p.values + index * 2, values);
+    let (row, chunk) = (row_block * BLOCK_ROWS as u32 + lane / 8, lane % 8);
+    let column = k_block * BLOCK_COLS as u32 + chunk * CHUNK_COLS;
+    // SAFETY: `load_chunk` reads inside W.
+    let chunks: [[u32; 4]; LANE_ROWS] =
+        from_fn(|i| unsafe { load_chunk(p, row + 4 * i as u32, column) });
+    // The chunk's two nibbles, in each row.
+    let mut bytes = [0; LANE_ROWS];
+    for i in 0..LANE_ROWS {
+        let mut values = [0u32; 2];
+        for q in 0..2 {
+            let (low, high) = (chunks[i][2 * q], chunks[i][2 * q + 1]);
+            let group = [low as u16, (low >> 16) as u16, high as u16, (high >> 16) as u16];
+            let (nibble, [first, second]) = select::<T>(group);
+            values[q] = first as u32 | (second as u32) << 16;
+            bytes[i] |= (nibble as u32) << (4 * q);
+        }
+        let pitch = k_blocks as u64 * (BLOCK_COLS as u64 / 2);
+        let index = (row + 4 * i as u32) as u64 * pitch + (column / 2) as u64;
+        // SAFETY: the 8 bytes are the lane's in the values, whose rows are padded to 16 and 64 columns.
+        unsafe { global::store_v2(p.values + index * 2, values) }
+    }
+    for i in 0..2 {
+        // Rows g and g + 8 of word 4g + j: this lane's chunk is the first or second of the word's two.
+        let own = bytes[i] | bytes[i + 2] << 16;
+        let other = shuffle::butterfly(own, 1);
+        if chunk % 2 == 0 {
+            let word =
+                block * BLOCK_WORDS as u64 + (lane / 8 * 4 + i as u32 * 16 + chunk / 2) as u64;
+            // SAFETY: the word is the lane's in the metadata.
+            unsafe { global::store_u32(p.metadata + word * 4, own | other << 8) }
         }
     }
-    let index = block * BLOCK_WORDS as u64 + lane as u64;
-    // SAFETY: the word is the lane's in the metadata.
-    unsafe { global::store_u32(p.metadata + index * 4, word) }
 }
 
-/// W[row, column..column + 16], two elements a register, zeros past W.
+/// W[row, column..column + 8], two elements a register, zeros past W.
 ///
 /// # Safety
 /// `p` describes a readable W.
 #[inline(always)]
-unsafe fn load_row(p: &CompressParams, row: u32, column: u32) -> [u32; 8] {
+unsafe fn load_chunk(p: &CompressParams, row: u32, column: u32) -> [u32; 4] {
     if row >= p.n {
-        return [0; 8];
+        return [0; 4];
     }
     let address = p.w + (row as u64 * p.ldw + column as u64) * 2;
     let left = p.k.saturating_sub(column);
     // SAFETY: row < n, and elements below `left` lie inside the row.
     unsafe {
-        if left >= LANE_COLS && p.aligned & ALIGNED_W != 0 {
-            let a = global::load_streaming_v4(address);
-            let b = global::load_streaming_v4(address + 16);
-            from_fn(|i| if i < 4 { a[i % 4] } else { b[i % 4] })
+        if left >= CHUNK_COLS && p.aligned & ALIGNED_W != 0 {
+            global::load_streaming_v4(address)
         } else {
             let one = |i: usize| {
                 if (i as u32) < left { global::load_u16(address + 2 * i as u64) as u32 } else { 0 }

@@ -129,7 +129,7 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
 {
     /// Starts part `part` of `parts` of the thread's copies of the tile that is `turn` tiles along K from
     /// here, `offset` bytes from the place given to [`TileLoader::pointers`], or nothing where `active` is
-    /// false. `after` is 0, and known once the copies may start.
+    /// false.
     ///
     /// # Safety
     /// As for [`TileLoader::copy_any`]; where active, the operand is aligned and has the tile's columns.
@@ -139,14 +139,13 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
         turn: u32,
         offset: u32,
         (part, parts): (u32, u32),
-        after: u32,
         active: bool,
     ) {
         let step = THREADS / (BK / 8);
         let copies = ROWS / step;
         for i in part * copies / parts..(part + 1) * copies / parts {
             let source = self.chunks[i as usize] + (turn * BK * 2) as u64;
-            let destination = (self.destination | after) + offset + i * step * (BK * 2 + PADDING);
+            let destination = self.destination + offset + i * step * (BK * 2 + PADDING);
             // SAFETY: the chunk lies inside the matrix; the caller vouches for the tile.
             unsafe { cp_async::copy_16_if(destination, source, active) };
         }

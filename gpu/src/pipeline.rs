@@ -70,7 +70,7 @@ pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     mut pointers: P,
     empty: F,
     copy_any: impl Fn(u32, u32),
-    copy: impl Fn(&P, &F, u32, u32, u32, bool),
+    copy_part: impl Fn(&P, u32, u32, u32, bool),
     advance: impl Fn(&mut P),
     fragments: impl Fn(u32, u32, &F) -> F,
     mut mma: impl FnMut(&F, u32),
@@ -86,20 +86,35 @@ pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     cp_async::wait_group::<PENDING>();
     thread::sync_threads();
 
+    if !tiles.whole {
+        // Operands that no `cp.async` can copy: rare, and apart from the other loop, which is faster without
+        // this code in its midst.
+        let (mut read, mut current) = (0, empty);
+        for i in 0..tiles.count {
+            let ahead = i + STAGES - 1;
+            if ahead < tiles.count {
+                let write = if read == 0 { STAGES - 1 } else { read - 1 };
+                copy_any(tiles.before_first.wrapping_add(ahead), write);
+                cp_async::commit_group();
+            }
+            for step in 0..STEPS {
+                current = fragments(read, step, &current);
+                mma(&current, step);
+            }
+            cp_async::wait_group::<0>();
+            thread::sync_threads();
+            read = if read + 1 == STAGES { 0 } else { read + 1 };
+        }
+        return;
+    }
     let mut current = fragments(0, 0, &empty);
     let mut i = 0;
     'all: while i < tiles.count {
         for read in 0..STAGES {
             let (next_read, write) = ((read + 1) % STAGES, (read + STAGES - 1) % STAGES);
-            let ahead = i + STAGES - 1;
-            let active = ahead < tiles.count;
-            if !tiles.whole && active {
-                copy_any(tiles.before_first.wrapping_add(ahead), write);
-            }
+            let active = i + STAGES - 1 < tiles.count;
             for step in 0..STEPS {
-                if step % 2 == 0 {
-                    copy(&pointers, &current, read, write, step / 2, active && tiles.whole);
-                }
+                copy_part(&pointers, read, write, step, active);
                 let next = if step + 1 < STEPS {
                     fragments(read, step + 1, &current)
                 } else {

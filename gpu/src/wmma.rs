@@ -97,12 +97,13 @@ unsafe fn dense<
                 }
             },
             #[inline(always)]
-            |(x, w), _, turn, slot, part, active| {
-                let part = (part, STEPS / 2);
-                // SAFETY: as above; where active, the operands are aligned and K fills the block.
-                unsafe {
-                    x.copy_part(turn, slot * stage_bytes, part, 0, active);
-                    w.copy_part(turn, slot * stage_bytes, part, 0, active);
+            |(x, w), turn, slot, step, active| {
+                if step == 0 {
+                    // SAFETY: as above; where active, the operands are aligned and K fills the block.
+                    unsafe {
+                        x.copy_part(turn, slot * stage_bytes, (0, 1), active);
+                        w.copy_part(turn, slot * stage_bytes, (0, 1), active);
+                    }
                 }
             },
             #[inline(always)]

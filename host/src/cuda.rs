@@ -13,17 +13,20 @@ use cust::module::Module;
 use cust::stream::{Stream, StreamFlags};
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Oldest compute capability that the kernels run on.
 const MIN_SM: (u32, u32) = (8, 0);
+
+/// Where Linux tells the version of the NVIDIA driver.
+const DRIVER_VERSION: &str = "/sys/module/nvidia/version";
 
 /// A GPU with a stream of its own. Each kernel is compiled by the driver when it is first launched.
 pub struct CudaDevice {
     info: DeviceInfo,
     context: Context,
     stream: Arc<Stream>,
-    functions: Mutex<HashMap<&'static str, Function>>,
+    functions: RwLock<HashMap<&'static str, Function>>,
     workspace: Workspace,
 }
 
@@ -53,14 +56,17 @@ impl CudaDevice {
             l2_bytes: attribute(DeviceAttribute::L2CacheSize)? as u64,
             shared_bytes: attribute(DeviceAttribute::MaxSharedMemoryPerBlockOptin)?,
             memory_bytes: device.total_memory()? as u64,
-            driver: context.driver_version()?.to_string(),
+            driver: match std::fs::read_to_string(DRIVER_VERSION) {
+                Ok(version) => format!("{} ({})", context.driver_version()?, version.trim()),
+                Err(_) => context.driver_version()?.to_string(),
+            },
         };
         let stream = Arc::new(Stream::new(StreamFlags::NON_BLOCKING, None)?);
         Ok(Arc::new(Self {
             info,
             context,
             stream,
-            functions: Mutex::default(),
+            functions: RwLock::default(),
             workspace: Workspace::default(),
         }))
     }
@@ -80,17 +86,19 @@ impl CudaDevice {
     /// # Errors
     /// [`Error::UnknownKernel`], or the driver's compiler log.
     pub fn function(&self, entry: &'static str, shared_bytes: u32) -> Result<Function> {
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions.get(entry) {
             return Ok(function.clone());
         }
+        drop(functions);
         let text = ptx::entry(ptx::SM_80, entry)
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
         self.context.set_current()?;
+        // Without a lock, so that threads compile different kernels at the same time.
         let function = Module::from_ptx(text, &[])?.get_function(entry)?;
         function.set_max_dynamic_shared(shared_bytes)?;
-        functions.insert(entry, function.clone());
-        Ok(function)
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(functions.entry(entry).or_insert(function).clone())
     }
 }
 
@@ -116,6 +124,10 @@ impl Device for CudaDevice {
         self.workspace.get(self, bytes)
     }
 
+    fn compile(&self, entry: &'static str, shared_bytes: u32) -> Result<()> {
+        self.function(entry, shared_bytes).map(drop)
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let function = self.function(launch.entry, launch.shared_bytes)?;
         let config = LaunchConfig::new(launch.grid, launch.block).shared_bytes(launch.shared_bytes);
@@ -130,14 +142,13 @@ impl Device for CudaDevice {
 
     fn time(&self, items: usize, item: &mut dyn FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
         self.context.set_current()?;
-        let mut events = Vec::with_capacity(items);
-        for i in 0..items {
-            let (start, stop) =
-                (Event::new(EventFlags::DEFAULT)?, Event::new(EventFlags::DEFAULT)?);
+        let pair = |_| Ok((Event::new(EventFlags::DEFAULT)?, Event::new(EventFlags::DEFAULT)?));
+        // Made before the first launch: between launches the host has no time to lose.
+        let events: Vec<(Event, Event)> = (0..items).map(pair).collect::<Result<_>>()?;
+        for (i, (start, stop)) in events.iter().enumerate() {
             start.record(&self.stream)?;
             item(i)?;
             stop.record(&self.stream)?;
-            events.push((start, stop));
         }
         self.stream.synchronize()?;
         let micros = |(start, stop): &(Event, Event)| Ok(stop.elapsed_ms(start)? as f64 * 1e3);

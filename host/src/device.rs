@@ -19,7 +19,8 @@ pub struct DeviceInfo {
     pub shared_bytes: u32,
     /// Device memory in bytes.
     pub memory_bytes: u64,
-    /// Newest CUDA version that the driver supports.
+    /// Newest CUDA version that the driver supports, and in parentheses, where the system tells, the
+    /// driver's own version: `13.0 (580.159.04)`.
     pub driver: String,
 }
 
@@ -79,6 +80,16 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     /// Out of memory, with the sizes.
     fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>>;
+
+    /// Gets a kernel ready that launches will give `shared_bytes` of dynamic shared memory. Its first
+    /// launch does so itself; this is for doing it earlier, or for several kernels on as many threads.
+    ///
+    /// # Errors
+    /// What the device says of the kernel's PTX.
+    fn compile(&self, entry: &'static str, shared_bytes: u32) -> Result<()> {
+        let _ = (entry, shared_bytes);
+        Ok(())
+    }
 
     /// Queues a kernel.
     ///

@@ -30,6 +30,10 @@ pub enum Error {
         findings: Vec<ptx_emulator::Finding>,
     },
 
+    /// A vendor's library that is measured beside the kernels.
+    #[error(transparent)]
+    Peer(#[from] crate::peers::PeerError),
+
     /// An argument that no kernel takes.
     #[error("invalid argument: {what} is {value}, must be {limit}")]
     InvalidArgument {

@@ -9,7 +9,7 @@ use crate::matrix::{Matrix, OutputOf, Value};
 use crate::packed::PackedWeight;
 use crate::schedule::{Choice, Grid};
 use layout::activation::Activation;
-use layout::instance::Instance;
+use layout::instance::{Dtype, Instance};
 use layout::params::{
     ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, Output,
     partial_slot,
@@ -32,14 +32,14 @@ pub enum Weight<'a, T> {
 }
 
 impl<T: Element + Value> Weight<'_, T> {
-    fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         match self {
             Self::Dense(w) => w.rows(),
             Self::Sparse(w) => w.n(),
         }
     }
 
-    fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         match self {
             Self::Dense(w) => w.cols(),
             Self::Sparse(w) => w.k(),
@@ -100,35 +100,11 @@ impl<'a> Plan<'a> {
             Some(choice) => choice,
             None => heuristic::select(w.is_sparse(), T::DTYPE, m, n, k, device.info())?,
         };
-        let kernel = choice.kernel;
-        if kernel.family.is_sparse() != w.is_sparse() || kernel.dtype != T::DTYPE {
-            let op = if w.is_sparse() { "sparse" } else { "dense" };
-            return Err(invalid("kernel", kernel.name, format!("{op} and of {:?}", T::DTYPE)));
-        }
-        if let Some(reason) = kernels::obstacle(kernel, device.info()) {
-            let name = device.info().name.clone();
-            let op = if w.is_sparse() { "sparse" } else { "dense" };
-            return Err(Error::NoKernel { op, dtype: T::DTYPE, device: name, reason });
-        }
-        let grid = choice.grid(m, n, k, device.info())?;
-        let workspace = match grid.units {
-            0 => None,
-            _ => Some(device.workspace(workspace_bytes(kernel, &grid))?),
-        };
-        let (counters, partials) = match &workspace {
-            Some(memory) => (memory.address(), memory.address() + COUNTERS as u64 * 4),
-            None => (0, 0),
-        };
-
         let c = epilogue.c.filter(|_| epilogue.beta != 0.0);
-        let (w_address, metadata, ldw, w_aligned) = match w {
-            Weight::Dense(w) => (w.address(), 0, w.stride(), w.is_aligned()),
-            Weight::Sparse(w) => (w.values().address(), w.metadata().address(), w.stride(), true),
+        let (w_address, metadata, ldw) = match w {
+            Weight::Dense(w) => (w.address(), 0, w.stride()),
+            Weight::Sparse(w) => (w.values().address(), w.metadata().address(), w.stride()),
         };
-        let epilogue_aligned = y.is_aligned_by_fours()
-            && c.is_none_or(Matrix::is_aligned_by_fours)
-            && epilogue.bias.is_none_or(|bias| bias.address() % 8 == 0);
-        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
         let params = GemmParams {
             x: x.address(),
             w: w_address,
@@ -137,8 +113,8 @@ impl<'a> Plan<'a> {
             bias: epilogue.bias.map_or(0, Matrix::address),
             y: y.address(),
             row_scale: epilogue.row_scale.map_or(0, Matrix::address),
-            workspace: partials,
-            counters,
+            workspace: 0,
+            counters: 0,
             ldx: x.stride() as u64,
             ldw: ldw as u64,
             ldc: c.map_or(0, Matrix::stride) as u64,
@@ -150,14 +126,52 @@ impl<'a> Plan<'a> {
             beta: epilogue.beta,
             activation: epilogue.activation as u32,
             output: O::OUTPUT as u32,
-            aligned: flag(x.is_aligned(), ALIGNED_X)
-                | flag(w_aligned, ALIGNED_W)
-                | flag(epilogue_aligned, ALIGNED_EPILOGUE),
+            aligned: alignment(x, &w, epilogue, y),
             gated: epilogue.gated as u32,
-            waves: grid.waves,
-            units: grid.units,
+            waves: 0,
+            units: 0,
             reserved: 0,
         };
+        Self::scheduled(device, choice, w.is_sparse(), T::DTYPE, params)
+    }
+
+    /// The same product with another kernel or schedule.
+    ///
+    /// # Errors
+    /// A kernel of another type or that the device cannot run; out of memory for its workspace.
+    pub fn with_choice(&self, choice: Choice) -> Result<Self> {
+        let Instance { family, dtype, .. } = *self.choice.kernel;
+        Self::scheduled(Arc::clone(&self.device), choice, family.is_sparse(), dtype, self.params)
+    }
+
+    /// Checks `choice` and works its schedule out. The other `params` are those of checked operands that
+    /// live for `'a`.
+    fn scheduled(
+        device: Arc<dyn Device>,
+        choice: Choice,
+        sparse: bool,
+        dtype: Dtype,
+        mut params: GemmParams,
+    ) -> Result<Self> {
+        let kernel = choice.kernel;
+        let op = if sparse { "sparse" } else { "dense" };
+        if kernel.family.is_sparse() != sparse || kernel.dtype != dtype {
+            return Err(invalid("kernel", kernel.name, format!("{op} and of {dtype:?}")));
+        }
+        if let Some(reason) = kernels::obstacle(kernel, device.info()) {
+            return Err(Error::NoKernel { op, dtype, device: device.info().name.clone(), reason });
+        }
+        let extents = (params.m as usize, params.n as usize, params.k as usize);
+        let grid = choice.grid(extents.0, extents.1, extents.2, device.info())?;
+        let workspace = match grid.units {
+            0 => None,
+            _ => Some(device.workspace(workspace_bytes(kernel, &grid))?),
+        };
+        (params.counters, params.workspace) = match &workspace {
+            Some(memory) => (memory.address(), memory.address() + COUNTERS as u64 * 4),
+            None => (0, 0),
+        };
+        (params.waves, params.units) = (grid.waves, grid.units);
         let (grid, operands) = (grid.blocks, PhantomData);
         Ok(Self { device, choice, grid, params, _workspace: workspace, operands })
     }
@@ -215,6 +229,26 @@ pub fn linear<T: Element + Value + OutputOf<T>>(
     let mut y = Matrix::uninitialized(x.device(), x.rows(), w.n())?;
     gemm(x, w, &Epilogue { bias, activation, ..Default::default() }, &mut y)?;
     Ok(y)
+}
+
+/// Which operands kernels may touch several elements at a time: the `ALIGNED_*` bits.
+pub(crate) fn alignment<T: Element + Value, O: OutputOf<T>>(
+    x: &Matrix<T>,
+    w: &Weight<'_, T>,
+    epilogue: &Epilogue<'_, T, O>,
+    y: &Matrix<O>,
+) -> u32 {
+    let w_aligned = match w {
+        Weight::Dense(w) => w.is_aligned(),
+        Weight::Sparse(_) => true,
+    };
+    let epilogue_aligned = y.is_aligned_by_fours()
+        && epilogue.c.filter(|_| epilogue.beta != 0.0).is_none_or(Matrix::is_aligned_by_fours)
+        && epilogue.bias.is_none_or(|bias| bias.address().is_multiple_of(8));
+    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    flag(x.is_aligned(), ALIGNED_X)
+        | flag(w_aligned, ALIGNED_W)
+        | flag(epilogue_aligned, ALIGNED_EPILOGUE)
 }
 
 fn check_shapes<T: Element + Value, O: OutputOf<T>>(

@@ -33,10 +33,15 @@
 //! | [`kernels`] | the registry: which kernels there are and which a device can run |
 //! | [`schedule`] | how thread blocks share the work: tiles, split-K, stream-K; [`Choice`] |
 //! | [`heuristic`] | which kernel and schedule to use for a shape |
+//! | [`autotune`] | [`Tuner`](autotune::Tuner): which kernel and schedule to use, by measurement |
+//! | [`cache`] | [`Store`](cache::Store): what the autotuner found, kept in an SQLite file |
 //! | [`measure`] | [`measure::time`]: median, p95 and spread of repeated launches |
+//! | [`peers`] | the vendor's libraries, loaded at run time to be measured beside the kernels |
 //! | [`ptx`] | the embedded PTX, one kernel at a time |
 //! | [`error`] | [`Error`] |
 
+pub mod autotune;
+pub mod cache;
 pub mod cuda;
 pub mod device;
 pub mod emulated;
@@ -48,6 +53,7 @@ pub mod kernels;
 pub mod matrix;
 pub mod measure;
 pub mod packed;
+pub mod peers;
 pub mod ptx;
 pub mod schedule;
 

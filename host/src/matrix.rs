@@ -177,6 +177,11 @@ impl<T: Value> Matrix<T> {
         self.stride
     }
 
+    /// The memory that it, and all views of it, are in.
+    pub(crate) fn memory(&self) -> &dyn Memory {
+        &*self.memory
+    }
+
     /// Addresses from the first element to the end of the last.
     pub(crate) fn span(&self) -> std::ops::Range<u64> {
         let elements = match (self.rows, self.cols) {

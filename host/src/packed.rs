@@ -26,7 +26,7 @@ pub struct PackedWeight<T> {
 
 impl<T: Element + Value> PackedWeight<T> {
     /// Memory for a packed `n` x `k` matrix.
-    fn allocate(device: &Arc<dyn Device>, n: usize, k: usize) -> Result<Self> {
+    pub(crate) fn allocate(device: &Arc<dyn Device>, n: usize, k: usize) -> Result<Self> {
         let limit = || format!("at most {MAX_EXTENT}");
         for (what, extent) in [("rows of W", n), ("columns of W", k)] {
             if extent > MAX_EXTENT {

@@ -85,6 +85,17 @@ impl fmt::Display for Choice {
     }
 }
 
+impl FromStr for Choice {
+    type Err = String;
+
+    /// The name of a kernel, and behind a space that of a schedule other than tiles.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kernel, schedule) = text.split_once(' ').unwrap_or((text, "tiles"));
+        let kernel = crate::kernels::find(kernel).map_err(|error| error.to_string())?;
+        Ok(Self { kernel, schedule: schedule.parse()? })
+    }
+}
+
 /// A schedule worked out for one product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grid {
@@ -147,6 +158,18 @@ mod tests {
         }
         for wrong in ["split-k-1", "split-k-65", "split-k-", "split", ""] {
             assert!(wrong.parse::<Schedule>().unwrap_err().contains(&format!("`{wrong}`")));
+        }
+    }
+
+    #[test]
+    fn choices_round_trip() {
+        let kernel = crate::kernels::find("sm80_dense_f16_64x64x64").unwrap();
+        for schedule in [Schedule::Tiles, Schedule::StreamK, Schedule::SplitK(3)] {
+            let choice = Choice { kernel, schedule };
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        for wrong in ["", "sm80_dense", "sm80_dense_f16_64x64x64 split"] {
+            assert!(wrong.parse::<Choice>().is_err(), "{wrong}");
         }
     }
 

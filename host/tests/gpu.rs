@@ -1,6 +1,10 @@
 //! Every kernel against the reference: on the GPU if there is one, else on the emulator, which runs the
-//! same PTX under its checks. Each test says which. Only what takes gigabytes needs a GPU: those tests are
-//! ignored, and `cargo test -p sparseflow --test gpu -- --include-ignored` runs them too.
+//! same PTX under its checks. Each test says which. Only what takes gigabytes, and the vendor's libraries
+//! (`gpu/peers.rs`), need a GPU: those tests are ignored, and
+//! `cargo test -p sparseflow --test gpu -- --include-ignored` runs them too.
+
+#[path = "gpu/peers.rs"]
+mod peers;
 
 use half::{bf16, f16};
 use layout::activation::Activation;

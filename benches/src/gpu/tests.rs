@@ -3,17 +3,18 @@
 use crate::backend::Backend;
 use crate::cases::plan;
 use crate::cli::Cli;
+use crate::kernel::Kernel;
 use crate::report::Row;
 use crate::run::{Run, Settings};
 use clap::Parser;
 use half::f16;
 use layout::activation::Activation;
-use layout::instance::Family;
+use layout::instance::{Dtype, Family};
 use reference::random::Fill;
 use reference::{Epilogue, MatMut, MatRef, Packed, Weights, gemm};
 use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
 use sparseflow::error::Result;
-use sparseflow::kernels;
+use sparseflow::{heuristic, kernels};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -195,7 +196,8 @@ fn rows(defect: Defect, line: &str) -> (Vec<Row>, Arc<FakeDevice>) {
     let device = FakeDevice::open(defect);
     let backend = Backend::Cuda(Arc::clone(&device) as Arc<dyn Device>);
     let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-    let settings = Settings { repeat: Some(4), seed: 1, fill: Fill::Uniform, dump: None };
+    let settings =
+        Settings { repeat: Some(4), seed: 1, fill: Fill::Uniform, dump: None, peers: None };
     let (rows, result) = Run::all(&cases, &backend, &settings);
     result.unwrap();
     assert_eq!(rows.len(), cases.len());
@@ -226,10 +228,47 @@ fn every_kernel_is_checked_and_timed_on_rotating_operands() {
 
 #[test]
 fn by_default_the_library_picks_one_kernel() {
-    let (rows, _) = rows(Defect::None, "bench --shape 17x33x40,18x33x40");
-    let names: Vec<_> = rows.iter().map(|row| row.case.kernel.name()).collect();
-    let (dense, sparse) = ("sm80_dense_f16_64x64x64", "sm80_sparse24_f16_32x64x64");
-    assert_eq!(names, [dense, sparse, "compress24_f16", dense, sparse]);
+    let (rows, device) = rows(Defect::None, "bench --shape 17x33x40,18x33x40");
+    let picked = |sparse| {
+        let choice = heuristic::select(sparse, Dtype::F16, 17, 33, 40, device.info()).unwrap();
+        Kernel::Gemm(choice)
+    };
+    let kernels: Vec<_> = rows.iter().map(|row| row.case.kernel).collect();
+    let (dense, sparse) = (picked(false), picked(true));
+    assert_eq!(kernels, [dense, sparse, Kernel::Compress(Dtype::F16), dense, sparse]);
+}
+
+#[test]
+fn a_tuned_row_says_what_the_tuner_found_and_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let line = format!("bench --shape 16x256x4096 --tune --cache {}", path.display());
+    for from_store in [false, true] {
+        let (rows, _) = rows(Defect::None, &line);
+        for row in &rows {
+            assert!(row.check.passed, "{:?}", row.check.fault);
+            let Some(tuned) = row.case.tuned else {
+                assert_eq!(row.case.kernel.name(), "compress24_f16");
+                continue;
+            };
+            assert_eq!((tuned.median_us, tuned.heuristic_us), (5000.0, Some(5000.0)));
+            assert_eq!(tuned.heuristic.unwrap().kernel.dtype, row.case.dtype);
+            assert_eq!(tuned.seconds.is_none(), from_store);
+        }
+        assert_eq!(rows.iter().filter(|row| row.case.tuned.is_some()).count(), 2);
+    }
+    assert!(path.is_file());
+}
+
+#[test]
+fn a_schedule_goes_with_the_kernels_that_are_named() {
+    let (rows, device) =
+        rows(Defect::None, "bench --shape 17x33x640 --op dense --kernel all --schedule split-k-5");
+    for row in &rows {
+        assert!(row.check.passed, "{:?}", row.check.fault);
+        assert!(row.case.to_string().contains(" split-k-5 17x33x640"), "{}", row.case);
+    }
+    assert!(!rows.is_empty() && !device.written.lock().unwrap().is_empty());
 }
 
 #[test]

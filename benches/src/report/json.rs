@@ -4,10 +4,13 @@
 //! Rows of the emulator have no times (`time_us` null, `samples_us` empty) and under `emulator` what the
 //! launch did; the key is null on every other row, and where a finding ended the launch.
 
-use super::Row;
+use super::{Peer, Report, Row};
+use crate::cases::Tuned;
+use crate::check::Verdict;
 use crate::emulator::Emulation;
 use crate::environment::Environment;
 use crate::kernel::{Op, dtype_name};
+use crate::startup::Startup;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,7 +19,7 @@ use std::collections::BTreeMap;
 const SCHEMA_VERSION: u32 = 1;
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct JsonReport<'a> {
     schema_version: u32,
     environment: &'a Environment,
     rows: Vec<JsonRow<'a>>,
@@ -26,6 +29,8 @@ struct Report<'a> {
 struct JsonRow<'a> {
     op: String,
     kernel: &'static str,
+    /// How its thread blocks share the work; null where it is no GEMM of the GPU.
+    schedule: Option<String>,
     dtype: &'static str,
     epilogue: Option<String>,
     backend: &'static str,
@@ -37,7 +42,8 @@ struct JsonRow<'a> {
     tflops_executed: Option<f64>,
     gb_per_s: Option<f64>,
     emulator: Option<JsonEmulation<'a>>,
-    peers: BTreeMap<&'static str, Peer>,
+    tuned: Option<JsonTuned>,
+    peers: BTreeMap<&'static str, Option<JsonPeer<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -113,30 +119,85 @@ impl<'a> From<&'a Emulation> for JsonEmulation<'a> {
     }
 }
 
-/// A vendor library on the same row. None is measured yet.
+/// What the tuner measured, in microseconds, where the row's kernel is its choice.
 #[derive(Serialize)]
-enum Peer {}
+struct JsonTuned {
+    median_us: f64,
+    heuristic_us: Option<f64>,
+    /// Kernel and schedule that the heuristic chose.
+    heuristic: Option<String>,
+    from_store: bool,
+    /// How long tuning took.
+    seconds: Option<f64>,
+}
+
+impl From<Tuned> for JsonTuned {
+    fn from(tuned: Tuned) -> Self {
+        Self {
+            median_us: tuned.median_us,
+            heuristic_us: tuned.heuristic_us,
+            heuristic: tuned.heuristic.map(|choice| choice.to_string()),
+            from_store: tuned.seconds.is_none(),
+            seconds: tuned.seconds,
+        }
+    }
+}
+
+/// A vendor's library on the same row, timed in turns with it; null in its place where it took no part.
+#[derive(Serialize)]
+struct JsonPeer<'a> {
+    median_us: Option<f64>,
+    tflops: Option<f64>,
+    /// Its median over the row's: above 1 the row is faster.
+    ratio: Option<f64>,
+    /// The form of the epilogue that it computed.
+    epilogue: Option<String>,
+    check: JsonCheck<'a>,
+    samples_us: Option<&'a [f64]>,
+}
+
+impl<'a> JsonPeer<'a> {
+    fn new(row: &Row, peer: &'a Peer) -> Option<Self> {
+        let check = JsonCheck::from(peer.outcome.as_ref().ok()?);
+        let times = peer.times.as_ref();
+        Some(Self {
+            median_us: times.map(|times| times.median),
+            tflops: times.and_then(|times| row.tflops_in(times)),
+            ratio: row.ratio(peer),
+            epilogue: (row.case.op != Op::Compress).then(|| peer.form.to_string()),
+            check,
+            samples_us: times.map(|times| &times.samples[..]),
+        })
+    }
+}
+
+impl<'a> From<&'a Verdict> for JsonCheck<'a> {
+    fn from(verdict: &'a Verdict) -> Self {
+        let errors = verdict.errors;
+        Self {
+            passed: verdict.passed,
+            max_abs: errors.map(|errors| errors.max_abs),
+            rel_fro: errors.map(|errors| errors.rel_fro),
+            tolerance: errors.map(|errors| errors.tolerance),
+            method: verdict.method,
+            fault: verdict.fault.as_deref(),
+        }
+    }
+}
 
 impl<'a> From<&'a Row> for JsonRow<'a> {
     fn from(row: &'a Row) -> Self {
         let case = &row.case;
         let gemm = case.op != Op::Compress;
-        let errors = row.check.errors;
         Self {
             op: case.op.to_string(),
             kernel: case.kernel.name(),
+            schedule: case.kernel.schedule().map(|schedule| schedule.to_string()),
             dtype: dtype_name(case.dtype),
             epilogue: gemm.then(|| case.fused.to_string()),
             backend: row.backend,
             shape: JsonShape { m: gemm.then_some(case.shape.m), n: case.shape.n, k: case.shape.k },
-            check: JsonCheck {
-                passed: row.check.passed,
-                max_abs: errors.map(|errors| errors.max_abs),
-                rel_fro: errors.map(|errors| errors.rel_fro),
-                tolerance: errors.map(|errors| errors.tolerance),
-                method: row.check.method,
-                fault: row.check.fault.as_deref(),
-            },
+            check: JsonCheck::from(&row.check),
             time_us: row.times().map(|times| JsonTimes {
                 min: times.min,
                 median: times.median,
@@ -151,7 +212,8 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             tflops_executed: row.tflops_executed(),
             gb_per_s: row.gb_per_s(),
             emulator: row.emulation.as_ref().map(JsonEmulation::from),
-            peers: BTreeMap::new(),
+            tuned: case.tuned.map(JsonTuned::from),
+            peers: row.peers.iter().map(|peer| (peer.name, JsonPeer::new(row, peer))).collect(),
         }
     }
 }
@@ -160,9 +222,25 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
 ///
 /// # Errors
 /// None that is known; serde's signature has one.
-pub fn json(rows: &[Row], environment: &Environment) -> Result<String> {
-    let rows = rows.iter().map(JsonRow::from).collect();
-    let report = Report { schema_version: SCHEMA_VERSION, environment, rows };
+pub fn json(report: &Report<'_>) -> Result<String> {
+    let rows = report.rows.iter().map(JsonRow::from).collect();
+    let environment = report.environment;
+    let report = JsonReport { schema_version: SCHEMA_VERSION, environment, rows };
+    Ok(serde_json::to_string_pretty(&report)? + "\n")
+}
+
+/// The report of `--startup`.
+///
+/// # Errors
+/// As [`json`].
+pub fn startup(startup: &Startup, environment: &Environment) -> Result<String> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        schema_version: u32,
+        environment: &'a Environment,
+        startup: &'a Startup,
+    }
+    let report = Report { schema_version: SCHEMA_VERSION, environment, startup };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
@@ -170,11 +248,19 @@ pub fn json(rows: &[Row], environment: &Environment) -> Result<String> {
 mod tests {
     use super::*;
     use crate::backend::Backend;
+    use crate::kernel::Kernel;
+    use crate::report::peers::tests::{missing, peer};
     use crate::report::tests::{emulated, row};
     use serde_json::{Value, json};
+    use sparseflow::{Choice, Schedule};
+
+    fn text(rows: &[Row]) -> String {
+        let environment = &Environment::now(&Backend::Cpu, None);
+        super::json(&Report { rows, environment, groups: &[] }).unwrap()
+    }
 
     fn rows(rows: &[Row]) -> Value {
-        let text = super::json(rows, &Environment::now(&Backend::Cpu)).unwrap();
+        let text = text(rows);
         serde_json::from_str::<Value>(&text).unwrap()["rows"].clone()
     }
 
@@ -183,6 +269,7 @@ mod tests {
         let want = json!({
             "op": "sparse",
             "kernel": "cpu_sparse24_f16",
+            "schedule": null,
             "dtype": "f16",
             "epilogue": "none",
             "backend": "cpu",
@@ -201,6 +288,7 @@ mod tests {
             "tflops_executed": 1200.0,
             "gb_per_s": 2.0,
             "emulator": null,
+            "tuned": null,
             "peers": {},
         });
         assert_eq!(rows(&[row(Op::Sparse, true)])[0], want);
@@ -235,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_environment_has_every_key() {
-        let text = super::json(&[], &Environment::now(&Backend::Cpu)).unwrap();
+        let text = text(&[]);
         let report: Value = serde_json::from_str(&text).unwrap();
         let keys =
             |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
@@ -248,6 +336,7 @@ mod tests {
             "cpu",
             "driver",
             "gpu",
+            "peers",
             "ptx_blake3",
             "rustc_device",
             "sm",
@@ -258,6 +347,55 @@ mod tests {
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
         assert_eq!((&environment["gpu"], &environment["sm"]), (&Value::Null, &Value::Null));
         assert_eq!(environment["ptx_blake3"].as_str().unwrap().len(), 64);
+    }
+
+    #[test]
+    fn peers_have_figures_or_are_null() {
+        let peers = vec![peer("cublaslt", 2.5), missing("b", Err("no")), missing("c", Ok("wrong"))];
+        let rows = rows(&[row(Op::Dense, true).beside(peers), row(Op::Dense, true)]);
+        let peers = &rows[0]["peers"];
+        assert_eq!(peers["cublaslt"]["median_us"], 2.5);
+        assert_eq!(
+            (&peers["cublaslt"]["tflops"], &peers["cublaslt"]["ratio"]),
+            (&json!(4800.0), &json!(0.5))
+        );
+        assert_eq!(peers["cublaslt"]["check"]["passed"], true);
+        assert_eq!(peers["cublaslt"]["samples_us"], json!([2.5]));
+        assert_eq!(peers["b"], Value::Null);
+        assert_eq!(
+            (&peers["c"]["check"]["fault"], &peers["c"]["ratio"]),
+            (&json!("wrong"), &Value::Null)
+        );
+        assert_eq!(rows[1]["peers"], json!({}));
+    }
+
+    #[test]
+    fn a_tuned_row_says_where_its_choice_comes_from() {
+        let kernel = sparseflow::kernels::find("sm80_dense_f16_64x64x64").unwrap();
+        let choice = Choice { kernel, schedule: Schedule::SplitK(3) };
+        let mut row = row(Op::Dense, true);
+        row.case.kernel = Kernel::Gemm(choice);
+        let heuristic = Some(kernel.into());
+        let tuned =
+            Tuned { median_us: 4.0, heuristic, heuristic_us: Some(5.0), seconds: Some(0.5) };
+        row.case.tuned = Some(tuned);
+        let mut stored = row.clone();
+        stored.case.tuned = Some(Tuned { seconds: None, heuristic: None, ..tuned });
+        let rows = rows(&[row, stored]);
+        assert_eq!(
+            (&rows[0]["kernel"], &rows[0]["schedule"]),
+            (&json!(kernel.name), &json!("split-k-3"))
+        );
+        let want = json!({
+            "median_us": 4.0,
+            "heuristic_us": 5.0,
+            "heuristic": kernel.name,
+            "from_store": false,
+            "seconds": 0.5,
+        });
+        assert_eq!(rows[0]["tuned"], want);
+        assert_eq!(rows[1]["tuned"]["from_store"], true);
+        assert_eq!(rows[1]["tuned"]["heuristic"], Value::Null);
     }
 
     #[test]

@@ -1,13 +1,29 @@
 //! The rows that were measured, and the three ways they are shown.
 
 pub mod json;
+mod peers;
 pub mod table;
+mod tuned;
 
-use crate::cases::Case;
+pub use peers::Peer;
+
+use crate::cases::{Case, Group};
 use crate::check::Verdict;
 use crate::emulator::{self, Emulation};
+use crate::environment::Environment;
 use crate::kernel::Op;
 use sparseflow::measure::Times;
+
+/// A whole measurement.
+#[derive(Clone, Copy)]
+pub struct Report<'a> {
+    /// In the order in which they were measured.
+    pub rows: &'a [Row],
+    /// On what.
+    pub environment: &'a Environment,
+    /// The suites that the rows come from.
+    pub groups: &'a [Group],
+}
 
 /// A measured row.
 #[derive(Clone, Debug)]
@@ -20,6 +36,8 @@ pub struct Row {
     pub check: Verdict,
     /// What the checked launch did, where the emulator ran it to its end.
     pub emulation: Option<Emulation>,
+    /// The vendor's libraries on the same operands.
+    pub peers: Vec<Peer>,
     times: Option<Times>,
     bytes: u64,
 }
@@ -34,12 +52,17 @@ impl Row {
         bytes: u64,
     ) -> Self {
         let times = times.filter(|_| check.passed);
-        Self { case, backend, check, emulation: None, times, bytes }
+        Self { case, backend, check, emulation: None, peers: Vec::new(), times, bytes }
     }
 
     /// The same row with what its launch did.
     pub fn counted(self, emulation: Option<Emulation>) -> Self {
         Self { emulation, ..self }
+    }
+
+    /// The same row beside what peers made of it.
+    pub fn beside(self, peers: Vec<Peer>) -> Self {
+        Self { peers, ..self }
     }
 
     /// Whether it ran on the emulator, where counters take the place of times.
@@ -54,8 +77,13 @@ impl Row {
 
     /// 2MNK over the median time, in 10^12 a second, whether or not W is sparse.
     pub fn tflops(&self) -> Option<f64> {
+        self.times().and_then(|times| self.tflops_in(times))
+    }
+
+    /// The same of any `times` of this row's product.
+    pub fn tflops_in(&self, times: &Times) -> Option<f64> {
         let gemm = self.case.op != Op::Compress;
-        self.times().filter(|_| gemm).map(|times| self.case.shape.flops() / times.median / 1e6)
+        gemm.then(|| self.case.shape.flops() / times.median / 1e6)
     }
 
     /// What was computed of that: half, where W is sparse.
@@ -90,7 +118,7 @@ pub mod tests {
         let dtype = Dtype::F16;
         let shape = "1000x2000x3000".parse().unwrap();
         let kernel = Kernel::Cpu(op, dtype);
-        let case = Case { op, kernel, dtype, fused: Fused::default(), shape };
+        let case = Case { op, kernel, dtype, fused: Fused::default(), tuned: None, shape };
         let fault = (!passed).then(|| "y[1, 2] is NaN, must be 3".to_owned());
         let errors = Some(Errors { max_abs: 0.25, rel_fro: 0.125, tolerance: 0.5 });
         let check = Verdict { passed, method: "f64", errors, fault };

@@ -1,15 +1,18 @@
 //! The table, for a terminal and as Markdown.
 
-use super::{Row, passed};
-use crate::environment::Environment;
+use super::peers::{Mean, means, notes};
+use super::{Report, Row, passed, tuned};
 use crate::kernel::{Op, dtype_name};
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
+use std::collections::BTreeSet;
 
 /// The columns that every table has.
 const COLUMNS: [&str; 6] = ["op", "kernel", "dtype", "epilogue", "shape", "check"];
 /// What follows them where rows were timed.
 const TIMES: [&str; 5] = ["median us", "cv", "TFLOPS", "executed", "GB/s"];
+/// What ends a row where peers were measured.
+const PEERS: [&str; 3] = ["best peer", "its us", "ratio"];
 /// What follows them where the emulator ran them.
 const COUNTERS: [&str; 8] = [
     "mma",
@@ -28,6 +31,17 @@ Shapes are MxNxK, of W alone NxK. rel is ||y - reference|| / ||reference||, cv t
 over the mean. TFLOPS is 2MNK / median, dense-equivalent; executed is half of it where W is sparse.
 GB/s counts X, W as stored and Y once; of compress, the W that is read.";
 
+/// What stands under it where peers were measured.
+const PEER_LEGEND: &str = "\
+Peers take turns with the row on the same inputs, plans and W prepared beforehand; ratio is the best peer's
+median over the row's, so above 1 the row is faster. cublaslt is the fastest of the heuristic's first 16
+algorithms, cusparselt the default plan, cusparselt-searched the plan after the library's search; of compress,
+cusparselt compresses a W that is pruned already. Peers fuse GELU in its tanh form only; a form in brackets is
+what the peer computed in the place of the row's.";
+
+/// What stands over the geometric means.
+const MEANS: [&str; 6] = ["suite", "op", "dtype", "epilogue", "shapes", "best peer"];
+
 /// What stands under a table of counters.
 const EMULATOR_LEGEND: &str = "\
 Shapes are MxNxK, of W alone NxK. rel is ||y - reference|| / ||reference||. Each row is one launch of the
@@ -36,15 +50,34 @@ shared memory lost to them, sectors/req the 32-byte sectors that a warp's reques
 KB what lanes ask of it. seconds are those of this machine's emulation: they say nothing of a GPU.";
 
 /// The report for a terminal.
-pub fn text(rows: &[Row], environment: &Environment) -> String {
-    let (table, legend) = (table(rows, NOTHING), legend(rows));
-    format!("{environment}\n\n{}\n\n{legend}\n{}\n", table.trim_fmt(), summary(rows))
+pub fn text(report: &Report<'_>) -> String {
+    let shown = |table: Table| table.trim_fmt();
+    format!("{}\n\n{}", report.environment, body(report, NOTHING, shown))
 }
 
 /// The report as Markdown; `command` is what made it.
-pub fn markdown(rows: &[Row], environment: &Environment, command: &str) -> String {
-    let (table, legend) = (table(rows, ASCII_MARKDOWN), legend(rows));
-    format!("`{command}`\n\n{environment}\n\n{table}\n\n{legend}\n\n{}\n", summary(rows))
+pub fn markdown(report: &Report<'_>, command: &str) -> String {
+    let shown = |table: Table| table.to_string();
+    let body = body(report, ASCII_MARKDOWN, shown);
+    format!("`{command}`\n\n{}\n\n{body}", report.environment)
+}
+
+/// All below the environment.
+fn body(report: &Report<'_>, style: TableStyle, shown: impl Fn(Table) -> String) -> String {
+    let rows = report.rows;
+    let mut parts = vec![shown(table(rows, style))];
+    let means = means(rows, report.groups);
+    if !means.is_empty() {
+        let title =
+            "Geometric means of the ratio, by suite: to each row's best peer, and to each peer.";
+        parts.push(title.to_owned());
+        parts.push(shown(means_table(&means, style)));
+    }
+    parts.push(legend(rows));
+    parts.extend(tuned::lines(rows, report.groups));
+    parts.extend(notes(rows));
+    parts.push(summary(rows));
+    parts.join("\n\n") + "\n"
 }
 
 /// Whether the columns are those of the emulator. All rows of a run come from one backend.
@@ -52,8 +85,17 @@ fn emulated(rows: &[Row]) -> bool {
     rows.iter().any(Row::is_emulated)
 }
 
-fn legend(rows: &[Row]) -> &'static str {
-    if emulated(rows) { EMULATOR_LEGEND } else { LEGEND }
+/// Whether peers were looked at.
+fn has_peers(rows: &[Row]) -> bool {
+    rows.iter().any(|row| !row.peers.is_empty())
+}
+
+fn legend(rows: &[Row]) -> String {
+    match (emulated(rows), has_peers(rows)) {
+        (true, _) => EMULATOR_LEGEND.to_owned(),
+        (false, true) => format!("{LEGEND}\n{PEER_LEGEND}"),
+        (false, false) => LEGEND.to_owned(),
+    }
 }
 
 /// One line on whether the rows are right.
@@ -68,17 +110,37 @@ fn summary(rows: &[Row]) -> String {
 fn table(rows: &[Row], style: TableStyle) -> Table {
     let mut table = Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
-    let emulated = emulated(rows);
+    let (emulated, has_peers) = (emulated(rows), has_peers(rows));
     let figures = if emulated { &COUNTERS[..] } else { &TIMES };
-    table.set_header(COLUMNS.iter().chain(figures));
+    let peers = if has_peers { &PEERS[..] } else { &[] };
+    table.set_header(COLUMNS.iter().chain(figures).chain(peers));
     for row in rows {
         let figures = if emulated { counters(row).to_vec() } else { times(row).to_vec() };
-        table.add_row(cells(row).into_iter().chain(figures));
+        let peers = if has_peers { best_peer(row).to_vec() } else { Vec::new() };
+        table.add_row(cells(row).into_iter().chain(figures).chain(peers));
     }
-    for column in table.column_iter_mut().skip(COLUMNS.len()) {
+    right_aligned(table, COLUMNS.len())
+}
+
+/// The same table, its columns from number `from` on to the right.
+fn right_aligned(mut table: Table, from: usize) -> Table {
+    for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+fn means_table(means: &[Mean], style: TableStyle) -> Table {
+    let names: BTreeSet<&str> = means.iter().flat_map(|mean| mean.each.keys().copied()).collect();
+    let mut table = Table::new();
+    table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(MEANS.iter().chain(&names));
+    for mean in means {
+        let each = names.iter().map(|name| ratio(mean.each.get(name).copied()));
+        let figures = [mean.shapes.to_string(), ratio(Some(mean.best))];
+        table.add_row(mean.of.iter().cloned().chain(figures).chain(each));
+    }
+    right_aligned(table, 4)
 }
 
 fn cells(row: &Row) -> [String; COLUMNS.len()] {
@@ -93,7 +155,7 @@ fn cells(row: &Row) -> [String; COLUMNS.len()] {
     };
     [
         case.op.to_string(),
-        case.kernel.name().to_owned(),
+        case.kernel.to_string(),
         dtype_name(case.dtype).to_owned(),
         if compress { "-".to_owned() } else { case.fused.to_string() },
         case.extents(),
@@ -114,6 +176,24 @@ fn times(row: &Row) -> [String; TIMES.len()] {
         figure(row.tflops_executed()),
         figure(row.gb_per_s()),
     ]
+}
+
+/// Name, median and ratio, and the epilogue where it is not the row's.
+fn best_peer(row: &Row) -> [String; PEERS.len()] {
+    let Some((peer, of_it)) = row.best_peer() else {
+        return std::array::from_fn(|_| "-".to_owned());
+    };
+    let name = match peer.form == row.case.fused {
+        true => peer.name.to_owned(),
+        false => format!("{} ({})", peer.name, peer.form),
+    };
+    let median = peer.times.as_ref().map(|times| times.median);
+    [name, figure(median), ratio(Some(of_it))]
+}
+
+/// A ratio, or a dash where there is none.
+fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"))
 }
 
 fn counters(row: &Row) -> [String; COUNTERS.len()] {
@@ -148,15 +228,23 @@ fn significant(figure: f64) -> String {
 mod tests {
     use super::*;
     use crate::backend::Backend;
+    use crate::cases::Group;
+    use crate::environment::Environment;
+    use crate::report::peers::tests::{missing, peer};
     use crate::report::tests::{emulated, row};
 
     fn rows() -> Vec<Row> {
         vec![row(Op::Dense, true), row(Op::Compress, true), row(Op::Sparse, false)]
     }
 
+    fn text(rows: &[Row], groups: &[Group]) -> String {
+        let environment = &Environment::now(&Backend::Cpu, None);
+        super::text(&Report { rows, environment, groups })
+    }
+
     #[test]
     fn a_wrong_row_stands_out() {
-        let text = text(&rows(), &Environment::now(&Backend::Cpu));
+        let text = text(&rows(), &[]);
         let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap();
         let figures =
             |word: &str| -> Vec<&str> { line(word).split_whitespace().rev().take(5).collect() };
@@ -171,7 +259,7 @@ mod tests {
     #[test]
     fn the_emulator_has_columns_of_its_own() {
         let rows = [emulated(Op::Dense, true), emulated(Op::Sparse, false)];
-        let text = text(&rows, &Environment::now(&Backend::Cpu));
+        let text = text(&rows, &[]);
         let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap();
         let figures =
             |word: &str| -> Vec<&str> { line(word).split_whitespace().rev().take(8).collect() };
@@ -183,13 +271,52 @@ mod tests {
 
     #[test]
     fn markdown_names_command_and_environment() {
-        let environment = Environment::now(&Backend::Cpu);
-        let text = markdown(&rows(), &environment, "bench --suite quick");
+        let environment = &Environment::now(&Backend::Cpu, None);
+        let report = Report { rows: &rows(), environment, groups: &[] };
+        let text = markdown(&report, "bench --suite quick");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "`bench --suite quick`");
         assert_eq!(lines[2], environment.to_string());
         assert!(lines[4].starts_with("| op ") && lines[5].starts_with("|---"), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with('|')).count(), 5);
+    }
+
+    #[test]
+    fn a_row_ends_with_its_best_peer_and_a_suite_with_the_means() {
+        let mut gelu = row(Op::Dense, true);
+        gelu.case.fused = "gelu".parse().unwrap();
+        let mut tanh = peer("cublaslt", 6.0);
+        tanh.form = "gelu-tanh".parse().unwrap();
+        let rows = [
+            row(Op::Dense, true).beside(vec![peer("cublaslt", 2.5)]),
+            gelu.beside(vec![tanh]),
+            row(Op::Sparse, true).beside(vec![peer("a", 10.0), missing("b", Err("no such shape"))]),
+            row(Op::Sparse, false).beside(vec![missing("a", Ok("y[0, 0] is NaN"))]),
+        ];
+        let shapes = vec![rows[0].case.shape];
+        let text = text(&rows, &[Group { name: "mine".to_owned(), shapes }]);
+        let end = |line: &str, count: usize| -> Vec<String> {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words[words.len() - count..].iter().map(|&word| word.to_owned()).collect()
+        };
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.contains("1000x2000x3000")).collect();
+        assert_eq!(end(lines[0], 3), ["cublaslt", "2.50", "0.500"], "{text}");
+        assert_eq!(end(lines[1], 4), ["cublaslt", "(gelu-tanh)", "6.00", "1.200"], "{text}");
+        assert_eq!(end(lines[2], 3), ["a", "10.0", "2.000"], "{text}");
+        assert_eq!(end(lines[3], 3), ["-", "-", "-"], "{text}");
+        let means: Vec<&str> =
+            text.lines().filter(|line| line.trim_start().starts_with("mine")).collect();
+        let of = |line: &str| end(line, line.split_whitespace().count());
+        assert_eq!(of(means[0]), ["mine", "dense", "f16", "none", "1", "0.500", "-", "0.500"]);
+        assert_eq!(of(means[1]), ["mine", "dense", "f16", "gelu", "1", "1.200", "-", "1.200"]);
+        assert_eq!(of(means[2]), ["mine", "sparse", "f16", "none", "1", "2.000", "2.000", "-"]);
+        assert_eq!(means.len(), 3, "{text}");
+        assert!(
+            text.contains("b on sparse 1000x2000x3000: not measured (no such shape)"),
+            "{text}"
+        );
+        assert!(text.contains("a on sparse 1000x2000x3000: FAILED: y[0, 0] is NaN"), "{text}");
     }
 
     #[test]

@@ -124,12 +124,14 @@ unsafe fn dense<
                 }
             },
             #[inline(always)]
-            |(x, w), f, turn, slot, part, active| {
-                let (part, after) = ((part, STEPS / 2), f.b[NT - 1][1] & p.reserved);
-                // SAFETY: as above; where active, the operands are aligned and K fills the block.
-                unsafe {
-                    x.copy_part(turn, slot * stage_bytes, part, after, active);
-                    w.copy_part(turn, slot * stage_bytes, part, after, active);
+            |(x, w), turn, slot, step, active| {
+                // All at once: an `ldmatrix` under way would hold up each copy behind it.
+                if step == 0 {
+                    // SAFETY: as above; where active, the operands are aligned and K fills the block.
+                    unsafe {
+                        x.copy_part(turn, slot * stage_bytes, (0, 1), active);
+                        w.copy_part(turn, slot * stage_bytes, (0, 1), active);
+                    }
                 }
             },
             #[inline(always)]

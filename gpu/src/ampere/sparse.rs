@@ -185,14 +185,18 @@ unsafe fn sparse<
                 }
             },
             #[inline(always)]
-            |(x, w, metadata), f, turn, slot, part, active| {
+            |(x, w, metadata), turn, slot, step, active| {
                 let stage = slot * stage_bytes;
-                let after = f.b[HALF_TT - 1][3] & p.reserved;
+                // None in the last step, which ends in the barrier.
+                if step + 1 == STEPS {
+                    return;
+                }
+                let part = (step, STEPS - 1);
                 // SAFETY: as above; where active, X is aligned and K fills the block.
                 unsafe {
-                    x.copy_part(turn, stage, (part, STEPS / 2), after, active);
-                    w.copy_part(turn, stage, (part, STEPS / 2), after, active);
-                    if part == 0 {
+                    x.copy_part(turn, stage, part, active);
+                    w.copy_part(turn, stage, part, active);
+                    if step == 0 {
                         let from = metadata + (turn * (BK / 64) * BLOCK_BYTES) as u64;
                         let to = base + stage + metadata_at + t * 16;
                         cp_async::copy_16_if(to, from, active && copies_metadata);

@@ -15,9 +15,18 @@ use crate::error::{CudaError, CudaResult};
 /// Whether a CUDA driver library can be loaded. Looked up once; says nothing about GPUs.
 pub fn driver_present() -> bool {
     static PRESENT: OnceLock<bool> = OnceLock::new();
-    // SAFETY: loads and unloads the system's driver library by its well-known names; its
-    // constructors are as trustworthy as the driver itself.
-    *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() })
+    *PRESENT.get_or_init(|| {
+        // SAFETY: loads the system's driver library by its well-known names; its constructors are as
+        // trustworthy as the driver itself.
+        unsafe {
+            // `cudarc` looks for the library by loading and unloading it, and later loads it again. Kept
+            // loaded, it is loaded once.
+            if let Ok(library) = libloading::Library::new("libcuda.so.1") {
+                std::mem::forget(library);
+            }
+            sys::is_culib_present()
+        }
+    })
 }
 
 /// Whether the driver exports a function.

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::marker::PhantomData;
 
 use cudarc::driver::sys;
+use smallvec::SmallVec;
 
 pub use crate::config::{LaunchConfig, LaunchLimits};
 use crate::driver::call;
@@ -11,6 +12,9 @@ use crate::error::{CudaResult, invalid};
 use crate::function::Function;
 use crate::memory::DeviceCopy;
 use crate::stream::Stream;
+
+/// Something of each argument. A launch of few arguments allocates nothing.
+type Arguments<T> = SmallVec<[T; 8]>;
 
 /// One kernel argument: where its bytes are and how many.
 #[derive(Debug, Clone, Copy)]
@@ -105,9 +109,9 @@ impl Function {
         config: &LaunchConfig,
         args: &[Arg<'_>],
     ) -> CudaResult<()> {
-        let sizes: Vec<_> = args.iter().map(|arg| arg.bytes).collect();
+        let sizes: Arguments<_> = args.iter().map(|arg| arg.bytes).collect();
         self.check_arguments(&sizes)?;
-        let mut params: Vec<_> = args.iter().map(Arg::as_param).collect();
+        let mut params: Arguments<_> = args.iter().map(Arg::as_param).collect();
         // SAFETY: each argument is borrowed through the call, which copies it; the caller answers
         // for their types and for the kernel.
         unsafe { self.launch_raw(stream, config, &mut params) }
@@ -127,7 +131,7 @@ impl Function {
         config: &LaunchConfig,
         params: &[&[u8]],
     ) -> CudaResult<()> {
-        let args: Vec<_> = params.iter().map(|bytes| Arg::from_bytes(bytes)).collect();
+        let args: Arguments<_> = params.iter().map(|bytes| Arg::from_bytes(bytes)).collect();
         // SAFETY: the same promise, made by the caller.
         unsafe { self.launch_args(stream, config, &args) }
     }
