@@ -63,9 +63,13 @@ impl Tiles {
 /// before the first), `mma(fragments, step)` accumulates them. When it returns, no copy is under way
 /// and all warps may overwrite shared memory.
 ///
+/// `APART`: operands that no `cp.async` can copy have a loop of their own; else they are a branch at the
+/// start of each K-block. Which one leaves the assembler the better order is a matter of measuring
+/// (docs/tuning.md): the branch keeps instructions of one K-block from drifting into the other.
+///
 /// All threads of the block must reach it together.
 #[inline(always)]
-pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
+pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32, const APART: bool>(
     tiles: &Tiles,
     mut pointers: P,
     empty: F,
@@ -86,9 +90,7 @@ pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     cp_async::wait_group::<PENDING>();
     thread::sync_threads();
 
-    if !tiles.whole {
-        // Operands that no `cp.async` can copy: rare, and apart from the other loop, which is faster without
-        // this code in its midst.
+    if APART && !tiles.whole {
         let (mut read, mut current) = (0, empty);
         for i in 0..tiles.count {
             let ahead = i + STAGES - 1;
@@ -112,7 +114,11 @@ pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     'all: while i < tiles.count {
         for read in 0..STAGES {
             let (next_read, write) = ((read + 1) % STAGES, (read + STAGES - 1) % STAGES);
-            let active = i + STAGES - 1 < tiles.count;
+            let ahead = i + STAGES - 1;
+            let active = ahead < tiles.count && (APART || tiles.whole);
+            if !APART && !tiles.whole && ahead < tiles.count {
+                copy_any(tiles.before_first.wrapping_add(ahead), write);
+            }
             for step in 0..STEPS {
                 copy_part(&pointers, read, write, step, active);
                 let next = if step + 1 < STEPS {

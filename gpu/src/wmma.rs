@@ -83,7 +83,7 @@ unsafe fn dense<
         let b_base = base + (BM + warp_n * WARP_N) * row * 2;
 
         let mut acc = [[[0f32; 8]; NT]; MT];
-        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+        pipeline::run::<_, _, STAGES, STEPS, PENDING, false>(
             &tiles,
             (x_tiles.pointers(ahead, base), w_tiles.pointers(ahead, base + BM * row * 2)),
             Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] },

@@ -1,9 +1,9 @@
 //! The PTX that the build made of gpu/, and one kernel of it at a time.
 
 /// PTX for sm_80 and everything after it.
-pub const SM_80: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_80.ptx"));
+pub static SM_80: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_80.ptx"));
 /// PTX for sm_90a alone.
-pub const SM_90A: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_90a.ptx"));
+pub static SM_90A: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_90a.ptx"));
 /// BLAKE3 hash of [`SM_80`] in hexadecimal.
 pub const SM_80_BLAKE3: &str = env!("SM_80_PTX_BLAKE3");
 /// The compiler that made them: first line of `rustc --version`.

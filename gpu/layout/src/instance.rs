@@ -24,10 +24,9 @@ macro_rules! sm80_dense_instances {
             Sm80Dense
             sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
             sm80_dense_f16_128x256x32 sm80_dense_bf16_128x256x32 [128, 256, 32] [2, 4] 4 1;
-            sm80_dense_f16_128x256x32_s6 sm80_dense_bf16_128x256x32_s6 [128, 256, 32] [2, 4] 6 1;
             sm80_dense_f16_256x128x32 sm80_dense_bf16_256x128x32 [256, 128, 32] [4, 2] 4 1;
             sm80_dense_f16_128x128x64 sm80_dense_bf16_128x128x64 [128, 128, 64] [2, 2] 3 2;
-            sm80_dense_f16_128x128x32 sm80_dense_bf16_128x128x32 [128, 128, 32] [2, 2] 4 2;
+            sm80_dense_f16_128x128x32 sm80_dense_bf16_128x128x32 [128, 128, 32] [2, 2] 5 2;
             sm80_dense_f16_64x128x64 sm80_dense_bf16_64x128x64 [64, 128, 64] [2, 2] 4 2;
             sm80_dense_f16_64x64x128 sm80_dense_bf16_64x64x128 [64, 64, 128] [2, 2] 3 2;
             sm80_dense_f16_64x64x64 sm80_dense_bf16_64x64x64 [64, 64, 64] [2, 2] 4 3;
@@ -44,21 +43,17 @@ macro_rules! sm80_sparse24_instances {
     ($each:ident) => {
         $each! {
             Sm80Sparse24
-            sm80_sparse24_f16_128x256x128 sm80_sparse24_bf16_128x256x128 [128, 256, 128] [2, 4] 3 1;
             sm80_sparse24_f16_128x256x64 sm80_sparse24_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
             sm80_sparse24_f16_256x128x64 sm80_sparse24_bf16_256x128x64 [256, 128, 64] [4, 2] 5 1;
             sm80_sparse24_f16_128x128x64 sm80_sparse24_bf16_128x128x64 [128, 128, 64] [2, 2] 3 2;
             sm80_sparse24_f16_64x256x64 sm80_sparse24_bf16_64x256x64 [64, 256, 64] [1, 4] 4 2;
             sm80_sparse24_f16_64x128x64 sm80_sparse24_bf16_64x128x64 [64, 128, 64] [2, 2] 6 2;
-            sm80_sparse24_f16_64x128x64_s5 sm80_sparse24_bf16_64x128x64_s5 [64, 128, 64] [2, 2] 5 2;
-            sm80_sparse24_f16_64x64x128 sm80_sparse24_bf16_64x64x128 [64, 64, 128] [2, 2] 4 2;
             sm80_sparse24_f16_64x64x64 sm80_sparse24_bf16_64x64x64 [64, 64, 64] [2, 2] 6 3;
             sm80_sparse24_f16_32x128x128 sm80_sparse24_bf16_32x128x128 [32, 128, 128] [1, 4] 4 2;
-            sm80_sparse24_f16_32x128x64 sm80_sparse24_bf16_32x128x64 [32, 128, 64] [1, 4] 6 3;
             sm80_sparse24_f16_32x64x64 sm80_sparse24_bf16_32x64x64 [32, 64, 64] [1, 4] 6 3;
+            sm80_sparse24_f16_16x64x64 sm80_sparse24_bf16_16x64x64 [16, 64, 64] [1, 4] 8 4;
             sm80_sparse24_f16_16x64x128 sm80_sparse24_bf16_16x64x128 [16, 64, 128] [1, 4] 6 3;
             sm80_sparse24_f16_16x128x128 sm80_sparse24_bf16_16x128x128 [16, 128, 128] [1, 4] 4 3;
-            sm80_sparse24_f16_16x64x64 sm80_sparse24_bf16_16x64x64 [16, 64, 64] [1, 4] 8 4;
         }
     };
 }

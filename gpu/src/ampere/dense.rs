@@ -111,7 +111,7 @@ unsafe fn dense<
                 }
             }
         };
-        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+        pipeline::run::<_, _, STAGES, STEPS, PENDING, false>(
             &tiles,
             (x_tiles.pointers(ahead, x_at), w_tiles.pointers(ahead, w_at)),
             nothing,

@@ -164,7 +164,7 @@ unsafe fn sparse<
                 }
             }
         };
-        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+        pipeline::run::<_, _, STAGES, STEPS, PENDING, true>(
             &tiles,
             (
                 x_tiles.pointers(ahead * BK, base),
