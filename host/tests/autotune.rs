@@ -298,7 +298,10 @@ fn the_emulator_is_tuned_and_computes_the_product() {
             assert_eq!(y, want);
         }
         let problem = Problem {
-            fused: sparseflow::epilogue::Fused { bias: false, activation: Activation::Relu },
+            fused: sparseflow::epilogue::Fused {
+                activation: Activation::Relu,
+                ..Default::default()
+            },
             ..Problem::new(weight.is_sparse(), Dtype::F16, m, n, k)
         };
         let choices: Vec<Choice> = Tuner::new(&device, Store::open(&path))
