@@ -64,16 +64,6 @@ fn run<T: Element + Value + OutputOf<T>>(
 
 fn keep(_: &mut Vec<u32>) {}
 
-/// The text of one kernel with occurrence `which` of `from` replaced.
-fn mutate(kernel: &Instance, from: &str, which: usize, to: &str) -> String {
-    let text = ptx::entry(ptx::SM_80, kernel.name).unwrap();
-    let (at, _) = text
-        .match_indices(from)
-        .nth(which)
-        .unwrap_or_else(|| panic!("{} has no occurrence {which} of `{from}`", kernel.name));
-    format!("{}{to}{}", &text[..at], &text[at + from.len()..])
-}
-
 /// Whether any schedule catches the text.
 fn assert_caught(kernel: &'static Instance, text: &str, what: &str) {
     let outcomes: Vec<_> = (0..SEEDS).map(|seed| run::<f16>(kernel, text, seed, keep)).collect();
