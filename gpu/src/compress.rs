@@ -19,14 +19,17 @@
 //! W count as zeros, which gives the padding of the format.
 
 use core::array::from_fn;
-use cuda_std::{global, kernel, shuffle, thread};
-use layout::packed24::{BLOCK_COLS, BLOCK_ROWS, BLOCK_WORDS, Bf16, F16, Float16, select};
+use cuda_std::{global, kernel, permute, shuffle, thread};
+use layout::packed24::{
+    BLOCK_COLS, BLOCK_ROWS, BLOCK_WORDS, Bf16, F16, Float16, kept, nibble, positive_zeros,
+};
 use layout::params::{ALIGNED_W, COMPRESS_WARPS, CompressParams};
 
 /// Columns of W in a lane's chunk.
 const CHUNK_COLS: u32 = 8;
-/// Rows of the block that a lane has a chunk of.
+/// Rows of the block that a lane has a chunk of, and the distance between them.
 const LANE_ROWS: usize = 4;
+const ROW_STEP: u32 = 4;
 
 /// Packs the warp's block.
 ///
@@ -47,24 +50,26 @@ unsafe fn compress<T: Float16>(p: &CompressParams) {
     let lane = thread::lane();
     let (row, chunk) = (row_block * BLOCK_ROWS as u32 + lane / 8, lane % 8);
     let column = k_block * BLOCK_COLS as u32 + chunk * CHUNK_COLS;
-    // SAFETY: `load_chunk` reads inside W.
-    let chunks: [[u32; 4]; LANE_ROWS] =
-        from_fn(|i| unsafe { load_chunk(p, row + 4 * i as u32, column) });
+    // SAFETY: as the caller vouches.
+    let chunks = unsafe { load_chunks(p, row, column) };
+    // Where the lane's values begin, and bytes from one of its rows to the next.
+    let pitch = k_blocks as u64 * BLOCK_COLS as u64;
+    let step = ROW_STEP as u64 * pitch;
+    let values_at = p.values + row as u64 * pitch + column as u64;
     // The chunk's two nibbles, in each row.
     let mut bytes = [0; LANE_ROWS];
     for i in 0..LANE_ROWS {
         let mut values = [0u32; 2];
         for q in 0..2 {
             let (low, high) = (chunks[i][2 * q], chunks[i][2 * q + 1]);
-            let group = [low as u16, (low >> 16) as u16, high as u16, (high >> 16) as u16];
-            let (nibble, [first, second]) = select::<T>(group);
-            values[q] = first as u32 | (second as u32) << 16;
-            bytes[i] |= (nibble as u32) << (4 * q);
+            let (lo, hi) = kept::<T>([low, high]);
+            // Element e of the group is its bytes 2e and 2e + 1.
+            let selector = 0x1010 + 0x22 * lo + 0x2200 * hi;
+            values[q] = positive_zeros(permute::bytes(low, high, selector));
+            bytes[i] |= (nibble(lo, hi) as u32) << (4 * q);
         }
-        let pitch = k_blocks as u64 * (BLOCK_COLS as u64 / 2);
-        let index = (row + 4 * i as u32) as u64 * pitch + (column / 2) as u64;
         // SAFETY: the 8 bytes are the lane's in the values, whose rows are padded to 16 and 64 columns.
-        unsafe { global::store_v2(p.values + index * 2, values) }
+        unsafe { global::store_v2(values_at + i as u64 * step, values) }
     }
     // Rows g and g + 8 of word 4g + j: this lane's chunk is the first or second of the word's two. Both are
     // exchanged before the branch, or the compiler would move one into it, where half of the lanes are
@@ -81,28 +86,33 @@ unsafe fn compress<T: Float16>(p: &CompressParams) {
     }
 }
 
-/// W[row, column..column + 8], two elements a register, zeros past W.
+/// W[row + `ROW_STEP` * i, column..column + 8] for i = 0..4, two elements a register, zeros past W.
 ///
 /// # Safety
 /// `p` describes a readable W.
 #[inline(always)]
-unsafe fn load_chunk(p: &CompressParams, row: u32, column: u32) -> [u32; 4] {
-    if row >= p.n {
-        return [0; 4];
-    }
-    let address = p.w + (row as u64 * p.ldw + column as u64) * 2;
+unsafe fn load_chunks(p: &CompressParams, row: u32, column: u32) -> [[u32; 4]; LANE_ROWS] {
     let left = p.k.saturating_sub(column);
-    // SAFETY: row < n, and elements below `left` lie inside the row.
-    unsafe {
-        if left >= CHUNK_COLS && p.aligned & ALIGNED_W != 0 {
-            global::load_streaming_v4(address)
-        } else {
-            let one = |i: usize| {
-                if (i as u32) < left { global::load_u16(address + 2 * i as u64) as u32 } else { 0 }
-            };
-            from_fn(|i| one(2 * i) | one(2 * i + 1) << 16)
-        }
+    let start = p.w + (row as u64 * p.ldw + column as u64) * 2;
+    let address = |i: usize| start + i as u64 * ROW_STEP as u64 * p.ldw * 2;
+    // One test for all rows, so that their loads are in flight together.
+    let last = row + ROW_STEP * (LANE_ROWS as u32 - 1);
+    if last < p.n && left >= CHUNK_COLS && p.aligned & ALIGNED_W != 0 {
+        // SAFETY: the rows and columns lie inside W.
+        return from_fn(|i| unsafe { global::load_streaming_v4(address(i)) });
     }
+    from_fn(|i| {
+        let left = if row + ROW_STEP * (i as u32) < p.n { left } else { 0 };
+        let one = |j: usize| {
+            if (j as u32) < left {
+                // SAFETY: the row lies inside W, and elements below `left` inside the row.
+                unsafe { global::load_u16(address(i) + 2 * j as u64) as u32 }
+            } else {
+                0
+            }
+        };
+        from_fn(|j| one(2 * j) | one(2 * j + 1) << 16)
+    })
 }
 
 macro_rules! kernels {

@@ -13,6 +13,7 @@
 //! | [`wmma`] | `wmma.load`, `wmma.mma`, `wmma.store` |
 //! | [`mma`] | `mma.sync` |
 //! | [`mma_sp`] | `mma.sp::ordered_metadata` |
+//! | [`permute`] | `prmt` |
 //! | [`convert`] | `cvt`, and the approximate `ex2` and `rcp` of the epilogue |
 //!
 //! For sm_90a alone:
@@ -47,6 +48,7 @@ pub mod ldmatrix;
 pub mod mbarrier;
 pub mod mma;
 pub mod mma_sp;
+pub mod permute;
 #[cfg(sm_90a)]
 pub mod setmaxnreg;
 pub mod shared;

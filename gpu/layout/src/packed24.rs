@@ -120,63 +120,47 @@ pub const fn magnitude<T: Float16>(b: u16) -> u32 {
     if m > T::INFINITY { T::INFINITY as u32 + 1 } else { m as u32 }
 }
 
-/// Prunes one group: the nibble and the two kept values, as bits.
+/// The positions `(lo, hi)`, lo < hi, that a group keeps: those of its two largest magnitudes.
 ///
-/// Keeps the two largest magnitudes; ties keep the lower index; NaN counts as largest. A group with
-/// one non-zero at i keeps (i, 3), or (0, 3) when i is 3; without any it keeps (0, 1). A kept zero is
-/// stored as +0.
+/// Element i is half i % 2 of `words[i / 2]`. Ties keep the lower index; NaN counts as largest. A group
+/// with one non-zero at i keeps (i, 3), or (0, 3) when i is 3; without any it keeps (0, 1).
+#[inline(always)]
+pub fn kept<T: Float16>(words: [u32; 2]) -> (u32, u32) {
+    // A key is the magnitude over a tag, which ranks equal magnitudes (bits 4 and up) and names the
+    // position: bits 0 and 1 if the key is the largest, bits 2 and 3 if it is the second.
+    const TAGS: [u32; 4] = [0x30, 0x25, 0x1A, 0x0F];
+    // A zero at 3 ranks above the other zeros, and is the largest only where all are zeros: it is
+    // position 1 then, beside the 0 of the zero at 0.
+    const ZERO_AT_3: u32 = 0x4D;
+    let key = |high: u32, tag: u32| {
+        let nan = (T::INFINITY as u32 + 1) << 16;
+        (high & 0x7FFF_0000 | tag).min(nan | tag)
+    };
+    let [k0, k1] = [key(words[0] << 16, TAGS[0]), key(words[0], TAGS[1])];
+    let [k2, k3] = [key(words[1] << 16, TAGS[2]), key(words[1], TAGS[3]).max(ZERO_AT_3)];
+    // Minima and maxima alone: branches would diverge in every warp.
+    let (first, second) = (k0.max(k1), k0.min(k1));
+    let (third, fourth) = (k2.max(k3), k2.min(k3));
+    let largest = first.max(third);
+    let next = first.min(third).max(second.max(fourth));
+    let (p, q) = (largest & 3, next >> 2 & 3);
+    (p.min(q), p.max(q))
+}
+
+/// Two elements with each -0 made +0: how kept zeros are stored.
+#[inline(always)]
+pub const fn positive_zeros(pair: u32) -> u32 {
+    // The sum has the sign bit of each element that is not a zero; it cannot carry between them.
+    let nonzero = (pair & 0x7FFF_7FFF) + 0x7FFF_7FFF;
+    pair & (nonzero | 0x7FFF_7FFF)
+}
+
+/// Prunes one group: the nibble of the positions that [`kept`] names, and their values, as bits. A kept
+/// zero is stored as +0.
 #[inline(always)]
 pub fn select<T: Float16>(group: [u16; 4]) -> (u8, [u16; 2]) {
-    // Rank by magnitude, then by lower index: the key of element i is magnitude * 4 + (3 - i).
-    // A zero gets a key that depends on the index alone, larger for index 3, then 0, 1, 2, which
-    // yields the pairs above for groups with fewer than two non-zeros; without any, (0, 1) is set
-    // at the end.
-    const ZERO_KEY: [u32; 4] = [2, 1, 0, 3];
-    let mut key = [0u32; 4];
-    let mut i = 0;
-    while i < 4 {
-        let m = magnitude::<T>(group[i]);
-        key[i] = if m == 0 { ZERO_KEY[i] } else { m * 4 + 3 - i as u32 };
-        i += 1;
-    }
-    // An element is kept if fewer than two others have a larger key (keys are distinct).
-    let kept = |i: usize| {
-        let mut larger = 0;
-        let mut j = 0;
-        while j < 4 {
-            larger += (key[j] > key[i]) as u32;
-            j += 1;
-        }
-        larger < 2
-    };
-    let none = key[0] < 4 && key[1] < 4 && key[2] < 4 && key[3] < 4;
-    let k = [kept(0), kept(1), kept(2), kept(3)];
-    let lo: u32 = if none || k[0] {
-        0
-    } else if k[1] {
-        1
-    } else {
-        2
-    };
-    let hi: u32 = if none {
-        1
-    } else if k[3] {
-        3
-    } else if k[2] {
-        2
-    } else {
-        1
-    };
-    let positive_zero = |b: u16| if b & 0x7FFF == 0 { 0 } else { b };
-    let low = match lo {
-        0 => group[0],
-        1 => group[1],
-        _ => group[2],
-    };
-    let high = match hi {
-        1 => group[1],
-        2 => group[2],
-        _ => group[3],
-    };
-    (nibble(lo, hi), [positive_zero(low), positive_zero(high)])
+    let [a, b, c, d] = group.map(u32::from);
+    let (lo, hi) = kept::<T>([a | b << 16, c | d << 16]);
+    let pair = positive_zeros(group[lo as usize] as u32 | (group[hi as usize] as u32) << 16);
+    (nibble(lo, hi), [pair as u16, (pair >> 16) as u16])
 }

@@ -43,11 +43,18 @@ fn legal_nibbles_are_the_six() {
 
 #[test]
 fn special_values_in_every_position() {
-    // zero, -0, 1, -1, 2, infinity, two NaNs, the smallest subnormal
-    let f16 = [0, 0x8000, 0x3C00, 0xBC00, 0x4000, 0x7C00, 0xFE00, 0x7E01, 1];
-    let bf16 = [0, 0x8000, 0x3F80, 0xBF80, 0x4000, 0x7F80, 0xFFC0, 0x7FC1, 1];
-    for n in 0..9usize.pow(4) {
-        let pick = |s: &[u16; 9]| [s[n % 9], s[n / 9 % 9], s[n / 81 % 9], s[n / 729]];
+    // Both zeros, the smallest and largest subnormal, 1, -1, 2, the largest finite number and its
+    // negative, both infinities, the smallest NaN, two quiet ones and the largest.
+    let f16 = [
+        0, 0x8000, 1, 0x83FF, 0x3C00, 0xBC00, 0x4000, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7C01,
+        0x7E00, 0xFE00, 0xFFFF,
+    ];
+    let bf16 = [
+        0, 0x8000, 1, 0x807F, 0x3F80, 0xBF80, 0x4000, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7F81,
+        0x7FC0, 0xFFC0, 0xFFFF,
+    ];
+    for n in 0..15usize.pow(4) {
+        let pick = |s: &[u16; 15]| [s[n % 15], s[n / 15 % 15], s[n / 225 % 15], s[n / 3375]];
         check::<F16>(pick(&f16));
         check::<Bf16>(pick(&bf16));
     }
