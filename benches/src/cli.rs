@@ -60,7 +60,8 @@ pub struct Cli {
     pub dtype: Vec<Dtype>,
     /// What is fused behind the product: none, relu, gelu (erf), gelu-tanh or silu, each also with
     /// bias: bias, bias-relu, ...
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none",
+        value_parser = epilogue)]
     pub epilogue: Vec<Fused>,
     /// Where to run
     #[arg(long, value_enum, default_value_t = BackendName::Auto)]
@@ -161,6 +162,17 @@ fn dtype(text: &str) -> Result<Dtype, String> {
     found.map(|(_, dtype)| dtype).ok_or_else(unknown)
 }
 
+/// The epilogues that there are operands for.
+pub fn epilogues() -> impl Iterator<Item = Fused> {
+    Fused::all().filter(|fused| !fused.residual && !fused.gated)
+}
+
+fn epilogue(text: &str) -> Result<Fused, String> {
+    let fused: Fused = text.parse()?;
+    let measured = epilogues().any(|measured| measured == fused);
+    measured.then_some(fused).ok_or_else(|| format!("`{text}` is not measured in this version"))
+}
+
 fn kernel_name(text: &str) -> Result<String, String> {
     let known = text == ALL_KERNELS || Kernel::gpu().chain(Kernel::cpu()).any(|k| k.name() == text);
     match known {
@@ -209,6 +221,7 @@ mod tests {
         fails("bench --shape 17x33", "17x33");
         fails("bench --kernel sm80", "`sm80`");
         fails("bench --epilogue swish", "`swish`");
+        fails("bench --epilogue gated-silu", "`gated-silu` is not measured");
         fails("bench --dtype f32", "f32");
         fails("bench --repeat 0", "0");
         fails("bench --suite huge", "huge");

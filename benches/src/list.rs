@@ -1,11 +1,11 @@
 //! What there is to choose from: `--list`.
 
 use crate::cli::BackendName;
+use crate::cli::epilogues;
 use crate::kernel::Kernel;
 use crate::suites::Suite;
 use clap::ValueEnum;
 use sparseflow::Choice;
-use sparseflow::epilogue::Fused;
 use std::fmt::Display;
 
 /// Backends, suites, epilogues and kernels.
@@ -21,7 +21,7 @@ pub fn text() -> String {
     }
     text += &format!(
         "\nepilogues\n  {}\n\nkernels (of GPU and emulator, but for cpu_*)\n",
-        join(Fused::all())
+        join(epilogues())
     );
     for kernel in Kernel::gpu().chain(Kernel::cpu()) {
         let Kernel::Gemm(Choice { kernel: instance, .. }) = kernel else {

@@ -10,7 +10,8 @@
 //! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
 //! | [`load`] | tiles of an operand, from global to shared memory, edges included |
 //! | [`pipeline`] | the multistage cp.async main loop of the three GEMMs |
-//! | [`epilogue`] | alpha, beta*C, bias, activation and the store of Y, of all GEMMs |
+//! | [`epilogue`] | alpha, beta*C, bias, activation, gating and the store of Y, of all GEMMs |
+//! | [`row`] | a lane's part of a row of C or Y: loads, and the formats of Y |
 //!
 //! A GEMM kernel takes `layout::params::GemmParams` and is launched with a linear grid, whose blocks take
 //! tiles of Y in the order of `layout::raster`. Tile shapes are listed in `layout::instance`.
@@ -59,6 +60,7 @@ pub mod compress;
 pub mod epilogue;
 pub mod load;
 pub mod pipeline;
+pub mod row;
 pub mod wmma;
 pub mod work;
 

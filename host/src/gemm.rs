@@ -11,7 +11,8 @@ use crate::schedule::{Choice, Grid};
 use layout::activation::Activation;
 use layout::instance::{Dtype, Instance};
 use layout::params::{
-    ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, partial_slot,
+    ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, Output,
+    partial_slot,
 };
 use reference::Element;
 use std::marker::PhantomData;
@@ -77,12 +78,13 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Plans `Y = act(alpha * X.W^T + beta * C + bias)` with the kernel and schedule of `choice`, or with
-    /// those that [`heuristic`] picks. K may be 0, the product is then 0.
+    /// Plans `Y = act(alpha * X.W^T + beta * C + bias)`, gated and scaled as `epilogue` says, with the kernel
+    /// and schedule of `choice`, or with those that [`heuristic`] picks. K may be 0, the product is then 0.
     ///
     /// # Errors
-    /// Extents that do not match or exceed [`MAX_EXTENT`], operands on different devices, a Y that
-    /// overlaps an input (C may be Y itself), a kernel of another type or that the device cannot run.
+    /// Extents that do not match or exceed [`MAX_EXTENT`], an odd N of a gated product, row scales without an
+    /// int8 Y, operands on different devices, a Y that overlaps an input (C may be Y itself where they have
+    /// the same elements), a kernel of another type or that the device cannot run.
     pub fn new<T: Element + Value, O: OutputOf<T>>(
         choice: Option<Choice>,
         x: &'a Matrix<T>,
@@ -110,7 +112,7 @@ impl<'a> Plan<'a> {
             c: c.map_or(0, Matrix::address),
             bias: epilogue.bias.map_or(0, Matrix::address),
             y: y.address(),
-            row_scale: 0,
+            row_scale: epilogue.row_scale.map_or(0, Matrix::address),
             workspace: 0,
             counters: 0,
             ldx: x.stride() as u64,
@@ -125,7 +127,7 @@ impl<'a> Plan<'a> {
             activation: epilogue.activation as u32,
             output: O::OUTPUT as u32,
             aligned: alignment(x, &w, epilogue, y),
-            gated: 0,
+            gated: epilogue.gated as u32,
             waves: 0,
             units: 0,
             reserved: 0,
@@ -229,7 +231,7 @@ pub fn linear<T: Element + Value + OutputOf<T>>(
     Ok(y)
 }
 
-/// Which operands kernels may touch 16 bytes at a time: the `ALIGNED_*` bits.
+/// Which operands kernels may touch several elements at a time: the `ALIGNED_*` bits.
 pub(crate) fn alignment<T: Element + Value, O: OutputOf<T>>(
     x: &Matrix<T>,
     w: &Weight<'_, T>,
@@ -240,9 +242,9 @@ pub(crate) fn alignment<T: Element + Value, O: OutputOf<T>>(
         Weight::Dense(w) => w.is_aligned(),
         Weight::Sparse(_) => true,
     };
-    let epilogue_aligned = y.is_aligned()
-        && epilogue.c.filter(|_| epilogue.beta != 0.0).is_none_or(Matrix::is_aligned)
-        && epilogue.bias.is_none_or(|bias| bias.address() % 16 == 0);
+    let epilogue_aligned = y.is_aligned_by_fours()
+        && epilogue.c.filter(|_| epilogue.beta != 0.0).is_none_or(Matrix::is_aligned_by_fours)
+        && epilogue.bias.is_none_or(|bias| bias.address().is_multiple_of(8));
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     flag(x.is_aligned(), ALIGNED_X)
         | flag(w_aligned, ALIGNED_W)
@@ -262,7 +264,11 @@ fn check_shapes<T: Element + Value, O: OutputOf<T>>(
     };
     equal("columns of X (K of W)", x.cols(), k)?;
     equal("rows of Y (M of X)", y.rows(), m)?;
-    equal("columns of Y (N of W)", y.cols(), n)?;
+    if epilogue.gated && !n.is_multiple_of(2) {
+        return Err(invalid("N of a gated product", n, "even: gates and values alternate"));
+    }
+    let columns = if epilogue.gated { "columns of Y (N/2 of W)" } else { "columns of Y (N of W)" };
+    equal(columns, y.cols(), epilogue.columns(n))?;
     if let Some(c) = epilogue.c {
         equal("rows of C", c.rows(), m)?;
         equal("columns of C", c.cols(), n)?;
@@ -270,6 +276,13 @@ fn check_shapes<T: Element + Value, O: OutputOf<T>>(
     if let Some(bias) = epilogue.bias {
         equal("rows of bias", bias.rows(), 1)?;
         equal("columns of bias", bias.cols(), n)?;
+    }
+    if let Some(row_scale) = epilogue.row_scale {
+        if O::OUTPUT != Output::Int8 {
+            return Err(invalid("row_scale", "given", "absent unless Y is int8"));
+        }
+        equal("rows of row_scale", row_scale.rows(), 1)?;
+        equal("columns of row_scale (M of X)", row_scale.cols(), m)?;
     }
     for (what, extent) in [("M", m), ("N", n), ("K", k)] {
         if extent > MAX_EXTENT {
@@ -287,8 +300,12 @@ fn check_memory<T: Element + Value, O: OutputOf<T>>(
 ) -> Result<()> {
     let mut inputs = vec![("X", x.device(), x.span()), ("W", w.device(), w.span())];
     inputs.extend(epilogue.bias.map(|bias| ("bias", bias.device(), bias.span())));
-    // Each element of C is read by the thread that writes it to Y, so C may be Y, but not be shifted.
-    let c = epilogue.c.filter(|c| c.address() != y.address() || c.stride() != y.stride());
+    inputs.extend(epilogue.row_scale.map(|s| ("row_scale", s.device(), s.span())));
+    // Each element of C is read by the thread that writes it to Y, so C may be Y, but not be shifted, nor have
+    // other elements.
+    let same_elements = !epilogue.gated && size_of::<O::Addend>() == size_of::<O>();
+    let same = |c: &Matrix<O::Addend>| c.address() == y.address() && c.stride() == y.stride();
+    let c = epilogue.c.filter(|c| !same_elements || !same(c));
     inputs.extend(c.map(|c| ("C", c.device(), c.span())));
     let out = y.span();
     for (what, device, span) in inputs {

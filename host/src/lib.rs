@@ -28,7 +28,7 @@
 //! | [`emulated`] | [`EmulatedDevice`]: the same PTX on the CPU, under the emulator's checks |
 //! | [`matrix`] | [`Matrix`]: a row-major matrix in device memory |
 //! | [`packed`] | [`PackedWeight`]: a 2:4 W in device memory, and the ways to make one |
-//! | [`epilogue`] | [`Epilogue`], and the names of the fused forms |
+//! | [`epilogue`] | [`Epilogue`], the names of the fused forms, and how a gated W is laid out |
 //! | [`mod@gemm`] | [`gemm()`], [`linear`], [`Plan`]: a checked launch, ready to repeat |
 //! | [`kernels`] | the registry: which kernels there are and which a device can run |
 //! | [`schedule`] | how thread blocks share the work: tiles, split-K, stream-K; [`Choice`] |

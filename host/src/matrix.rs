@@ -4,32 +4,21 @@ use crate::device::{Device, Memory};
 use crate::error::{Result, invalid};
 use bytemuck::Pod;
 use half::{bf16, f16};
-use layout::params::Output;
 use reference::{Element, Scalar};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// A type that matrices hold: f16, bf16 or f32.
+/// A type that matrices hold: f16, bf16, f32 or int8.
 pub trait Value: Scalar + Pod {}
 impl Value for f16 {}
 impl Value for bf16 {}
 impl Value for f32 {}
+impl Value for i8 {}
 
-/// A type that Y and C may have for an X and W of type `T`: `T` itself or f32.
-pub trait OutputOf<T: Element>: Value {
-    /// How the kernels call it.
-    const OUTPUT: Output;
-}
-impl OutputOf<f16> for f16 {
-    const OUTPUT: Output = Output::Input;
-}
-impl OutputOf<bf16> for bf16 {
-    const OUTPUT: Output = Output::Input;
-}
-impl<T: Element> OutputOf<T> for f32 {
-    const OUTPUT: Output = Output::F32;
-}
+/// A type that Y may have for an X and W of type `T`: `T` itself, f32 or int8.
+pub trait OutputOf<T: Element>: Value + reference::OutputOf<T, Addend: Value> {}
+impl<T: Element, O: Value + reference::OutputOf<T, Addend: Value>> OutputOf<T> for O {}
 
 /// A matrix `[rows, cols]` in device memory, row-major, rows `stride` elements apart. Extents may be 0.
 ///
@@ -97,8 +86,8 @@ impl<T: Value> Matrix<T> {
         Ok(())
     }
 
-    /// A matrix whose every element is NaN: what an output is filled with before a check, so that an
-    /// element that a kernel forgets is found.
+    /// A matrix whose every element is NaN, or -1 as int8: what an output is filled with before a check, so
+    /// that an element that a kernel forgets is found.
     ///
     /// # Errors
     /// As [`Self::uninitialized`].
@@ -108,7 +97,7 @@ impl<T: Value> Matrix<T> {
         Ok(matrix)
     }
 
-    /// Fills the whole memory, views of it included, with NaN (all bits set, in every float type).
+    /// Fills the whole memory, views of it included, with set bits: NaN in every float type, -1 as int8.
     ///
     /// # Errors
     /// What the device says.
@@ -205,6 +194,11 @@ impl<T: Value> Matrix<T> {
     /// Whether address and row stride are multiples of 16 bytes.
     pub(crate) fn is_aligned(&self) -> bool {
         self.address().is_multiple_of(16) && (self.stride * size_of::<T>()).is_multiple_of(16)
+    }
+
+    /// Whether address and row stride are multiples of 4 elements.
+    pub(crate) fn is_aligned_by_fours(&self) -> bool {
+        self.address().is_multiple_of(4 * size_of::<T>() as u64) && self.stride.is_multiple_of(4)
     }
 }
 

@@ -4,6 +4,7 @@
 use half::{bf16, f16};
 use layout::activation::Activation;
 use layout::instance::Dtype;
+use layout::params::GemmParams;
 use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
 use sparseflow::gemm::MAX_EXTENT;
 use sparseflow::{Epilogue, Matrix, PackedWeight, Plan, Result, Weight, gemm, kernels, linear};
@@ -113,6 +114,33 @@ fn shapes_that_do_not_match_are_named() {
 }
 
 #[test]
+fn gates_and_row_scales_that_do_not_fit_are_named() {
+    let d = recorder(99 << 10);
+    let (x, w) = (empty(&d, 4, 8), empty(&d, 6, 8));
+    let gated = Epilogue { gated: true, ..Default::default() };
+    let text = refused(&x, &empty(&d, 5, 8), gated, &mut empty(&d, 4, 5));
+    assert_eq!(
+        text,
+        "invalid argument: N of a gated product is 5, must be even: gates and values alternate"
+    );
+    let text = refused(&x, &w, gated, &mut empty(&d, 4, 6));
+    assert_eq!(text, "invalid argument: columns of Y (N/2 of W) is 6, must be 3");
+    let scales = |columns| Matrix::<f32>::uninitialized(&d, 1, columns).unwrap();
+    let (four, five) = (scales(4), scales(5));
+    let e = Epilogue { row_scale: Some(&four), ..Default::default() };
+    let text = refused(&x, &w, e, &mut empty(&d, 4, 6));
+    assert_eq!(text, "invalid argument: row_scale is given, must be absent unless Y is int8");
+    let mut y = Matrix::<i8>::uninitialized(&d, 4, 6).unwrap();
+    let e = Epilogue { row_scale: Some(&five), ..Default::default() };
+    let text = gemm(&x, Weight::Dense(&w), &e, &mut y).unwrap_err().to_string();
+    assert_eq!(text, "invalid argument: columns of row_scale (M of X) is 5, must be 4");
+    assert_eq!(launches(&d), []);
+    let e = Epilogue { row_scale: Some(&four), ..Default::default() };
+    gemm(&x, Weight::Dense(&w), &e, &mut y).unwrap();
+    assert_eq!(launches(&d).len(), 1);
+}
+
+#[test]
 fn extents_over_the_limit_are_named() {
     let d = recorder(99 << 10);
     let k = MAX_EXTENT + 1;
@@ -151,7 +179,7 @@ fn a_grid_covers_y() {
             .launch()
             .unwrap();
         let grid = 1000u32.div_ceil(kernel.bm) * 3000u32.div_ceil(kernel.bn);
-        assert_eq!(launches(&d), [(kernel.name, grid, 152)]);
+        assert_eq!(launches(&d), [(kernel.name, grid, size_of::<GemmParams>())]);
     }
 }
 
@@ -173,6 +201,10 @@ fn operands_must_not_overlap_y() {
     let same = frame.view(0, 0, 8, 8).unwrap();
     let e = Epilogue { beta: 1.0, c: Some(&same), ..Default::default() };
     gemm(&x, Weight::Dense(&w), &e, &mut y).unwrap();
+    // Gated, a row of Y is half a row of C: in the same place it would overwrite what is still to be read.
+    let e = Epilogue { gated: true, ..e };
+    let mut half = frame.view(0, 0, 8, 4).unwrap();
+    assert_eq!(refused(&x, &w, e, &mut half), "C and Y overlap in device memory");
 }
 
 #[test]

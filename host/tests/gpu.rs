@@ -9,6 +9,7 @@ mod peers;
 use half::{bf16, f16};
 use layout::activation::Activation;
 use layout::instance::{Dtype, Instance};
+use layout::params::Output;
 use reference::random::{Fill, exact_depth, matrix};
 use reference::{Check, Element, MatMut, MatRef, Packed, Scalar, judge, judge_rows};
 use sparseflow::matrix::{OutputOf, Value};
@@ -49,15 +50,17 @@ const ODD_SHAPES: [(usize, usize, usize); 16] = [
 ];
 
 /// Operands of one product, on the host, and how they are laid out on the device.
-struct Case<T, O> {
+struct Case<T: Element, O: OutputOf<T>> {
     shape: (usize, usize, usize),
     x: Vec<T>,
     w: Vec<T>,
     bias: Option<Vec<T>>,
-    c: Option<Vec<O>>,
+    c: Option<Vec<O::Addend>>,
     alpha: f32,
     beta: f32,
     activation: Activation,
+    gated: bool,
+    row_scale: Option<Vec<f32>>,
     /// Elements by which rows and first elements are shifted, so that nothing is aligned.
     shift: usize,
 }
@@ -74,6 +77,8 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
             alpha: 1.0,
             beta: 0.0,
             activation: Activation::None,
+            gated: false,
+            row_scale: None,
             shift: 0,
         }
     }
@@ -82,9 +87,22 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
         let (m, n, _) = self.shape;
         self.bias = Some(matrix(fill, 3, 1, n));
         let c: Vec<T> = matrix(fill, 4, m, n);
-        self.c = Some(c.into_iter().map(|c| O::from_f32(c.to_f32())).collect());
+        self.c = Some(c.into_iter().map(|c| O::Addend::from_f32(c.to_f32())).collect());
         (self.alpha, self.beta, self.activation) = (1.5, -0.5, activation);
+        if O::OUTPUT == Output::Int8 {
+            self.row_scale = Some((0..m).map(|row| (row % 17) as f32 * 0.9 - 5.0).collect());
+        }
         self
+    }
+
+    fn gated(mut self) -> Self {
+        self.gated = true;
+        self
+    }
+
+    /// Columns of Y.
+    fn columns(&self) -> usize {
+        if self.gated { self.shape.1 / 2 } else { self.shape.1 }
     }
 
     /// A device matrix of `rows` x `cols`, shifted inside a larger one.
@@ -104,9 +122,10 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
         let (x, w) = (self.put(&self.x, m, k), self.put(&self.w, n, k));
         let bias = self.bias.as_ref().map(|bias| self.put(bias, 1, n));
         let c = self.c.as_ref().map(|c| self.put(c, m, n));
-        let s = self.shift;
-        let frame = Matrix::<O>::poisoned(&device(), m + s, n + s).unwrap();
-        let mut y = frame.view(s, s, m, n).unwrap();
+        let row_scale = self.row_scale.as_ref().map(|scales| self.put(scales, 1, m));
+        let (s, columns) = (self.shift, self.columns());
+        let frame = Matrix::<O>::poisoned(&device(), m + s, columns + s).unwrap();
+        let mut y = frame.view(s, s, m, columns).unwrap();
         let packed = PackedWeight::prune_and_pack(&w).unwrap();
         let weight = match kernel.family.is_sparse() {
             true => Weight::Sparse(&packed),
@@ -118,13 +137,24 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
             c: c.as_ref(),
             bias: bias.as_ref(),
             activation: self.activation,
+            gated: self.gated,
+            row_scale: row_scale.as_ref(),
         };
         Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
         let out = y.to_vec().unwrap();
         let around = frame.to_vec().unwrap();
+        let poison = u32::MAX >> (32 - 8 * size_of::<O>());
         for (i, value) in around.iter().enumerate() {
-            let outside = i / (n + s) < s || i % (n + s) < s;
-            assert!(!outside || value.to_f32().is_nan(), "{}: wrote outside Y", kernel.name);
+            let outside = i / (columns + s) < s || i % (columns + s) < s;
+            assert!(!outside || value.bits() == poison, "{}: wrote outside Y", kernel.name);
+        }
+        if O::OUTPUT == Output::Int8 {
+            // Poison is a number here: what was not written shows by differing in a second run.
+            y.write(&vec![O::from_f32(85.0); m * columns]).unwrap();
+            let plan = Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap();
+            plan.launch().unwrap();
+            let same = y.to_vec().unwrap().iter().zip(&out).all(|(a, b)| a.bits() == b.bits());
+            assert!(same, "{}: part of Y was not written", kernel.name);
         }
         out
     }
@@ -140,12 +170,14 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
         let view = |data, rows, cols| MatRef::contiguous(data, rows, cols).unwrap();
         let x = view(&self.x, m, k);
         let c = self.c.as_ref().map(|c| MatRef::contiguous(c, m, n).unwrap());
-        let epilogue = reference::Epilogue {
+        let epilogue: reference::Epilogue<'_, T, O> = reference::Epilogue {
             alpha: self.alpha,
             beta: self.beta,
             c,
             bias: self.bias.as_deref(),
             activation: self.activation,
+            gated: self.gated,
+            row_scale: self.row_scale.as_deref(),
         };
         let w = view(&self.w, n, k);
         let judged = if kernel.family.is_sparse() {
@@ -153,11 +185,12 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
         } else {
             judge(x, w, &epilogue)
         };
-        let check = how(&judged.unwrap(), MatRef::contiguous(y, m, n).unwrap()).unwrap();
+        let y = MatRef::contiguous(y, m, self.columns()).unwrap();
+        let check = how(&judged.unwrap(), y).unwrap();
         assert!(
             check.passed,
-            "{} {:?} {:?} shift {}: {check:?}",
-            kernel.name, self.shape, self.activation, self.shift
+            "{} {:?} {:?} gated {} shift {}: {check:?}",
+            kernel.name, self.shape, self.activation, self.gated, self.shift
         );
     }
 
@@ -200,6 +233,15 @@ fn integers<T: Element + Value + OutputOf<T>>() {
                 .assert_exact(kernel);
             Case::<T, f32>::new((m, n, k), Fill::Integers).assert_exact(kernel);
         }
+        for (m, n, k) in [(33, 66, 64), (65, 130, 200), (200, 300, 333)] {
+            let mut case = Case::<T, i8>::new((m, n, k), Fill::Integers);
+            case.row_scale = Some((0..m).map(|row| [0.25, 1.0, -0.5, 4.0][row % 4]).collect());
+            case.assert_exact(kernel);
+            case.gated().assert_exact(kernel);
+            let mut case = Case::<T, f32>::new((m, n, k), Fill::Integers).gated();
+            case.activation = Activation::Relu;
+            case.assert_exact(kernel);
+        }
     }
 }
 
@@ -238,6 +280,36 @@ fn every_epilogue_is_right() {
     epilogues::<bf16>();
 }
 
+fn forms<T: Element + Value, O: OutputOf<T>>() {
+    for kernel in kernels_of(T::DTYPE) {
+        for activation in Activation::ALL {
+            for shape in [(40, 80, 96), (67, 134, 72), (33, 2, 40)] {
+                for shift in [0, 1] {
+                    let case = || {
+                        let mut case = Case::<T, O>::new(shape, Fill::Normal)
+                            .with_everything(activation, Fill::Normal);
+                        case.shift = shift;
+                        case
+                    };
+                    case().gated().assert_close(kernel);
+                    if O::OUTPUT == Output::Int8 {
+                        case().assert_close(kernel);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gated_and_int8_outputs_are_right() {
+    forms::<f16, f16>();
+    forms::<bf16, bf16>();
+    forms::<f16, f32>();
+    forms::<f16, i8>();
+    forms::<bf16, i8>();
+}
+
 #[test]
 fn the_product_of_no_features_is_zero() {
     for kernel in kernels_of(Dtype::F16) {
@@ -252,6 +324,15 @@ fn the_product_of_no_features_is_zero() {
 fn infinities_and_nans_follow_the_reference() {
     for kernel in kernels_of(Dtype::F16) {
         Case::<f16, f16>::new((70, 90, 200), Fill::Special).assert_close(kernel);
+        for activation in Activation::ALL {
+            let special = Fill::Special;
+            let case = || Case::<f16, f16>::new((70, 90, 72), special);
+            case().with_everything(activation, special).assert_close(kernel);
+            case().with_everything(activation, special).gated().assert_close(kernel);
+            Case::<f16, i8>::new((70, 90, 72), special)
+                .with_everything(activation, special)
+                .assert_close(kernel);
+        }
     }
     for kernel in kernels_of(Dtype::Bf16) {
         Case::<bf16, bf16>::new((70, 90, 200), Fill::Special).assert_close(kernel);
@@ -311,7 +392,8 @@ fn c_may_be_y_itself() {
         let mut y = host.put(host.c.as_ref().unwrap(), m, n);
         let c = y.view(0, 0, m, n).unwrap();
         let (alpha, beta, activation) = (host.alpha, host.beta, host.activation);
-        let epilogue = Epilogue { alpha, beta, c: Some(&c), bias: Some(&bias), activation };
+        let (c, bias) = (Some(&c), Some(&bias));
+        let epilogue = Epilogue { alpha, beta, c, bias, activation, ..Default::default() };
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
         Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
@@ -342,7 +424,8 @@ fn offsets_of_over_two_billion_elements() {
     for kernel in kernels_of(Dtype::F16) {
         y.write(&vec![f16::NAN; m * n]).unwrap();
         let (alpha, beta, activation) = (host.alpha, host.beta, host.activation);
-        let epilogue = Epilogue { alpha, beta, c: Some(&c), bias: Some(&bias), activation };
+        let (c, bias) = (Some(&c), Some(&bias));
+        let epilogue = Epilogue { alpha, beta, c, bias, activation, ..Default::default() };
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
         Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();

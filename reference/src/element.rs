@@ -1,12 +1,14 @@
-//! The number types: f16 and bf16 as inputs ([`Element`]), those and f32 as outputs ([`Scalar`]).
+//! The number types: f16 and bf16 as inputs ([`Element`]), those, f32 and int8 as outputs ([`Scalar`]).
 
 use core::fmt::Debug;
 
 use half::{bf16, f16};
 use layout::instance::Dtype;
 use layout::packed24::{Bf16, F16, Float16};
+use layout::params::Output;
 
-/// A type that Y and C may have.
+/// A type that Y may have. What is said of floats holds for int8 as follows: the roundoff is 0, the
+/// smallest positive number 1, and nothing overflows, as values saturate.
 pub trait Scalar: Copy + Debug + PartialEq + Send + Sync + 'static {
     /// Positive zero.
     const ZERO: Self;
@@ -24,7 +26,11 @@ pub trait Scalar: Copy + Debug + PartialEq + Send + Sync + 'static {
     fn to_f64(self) -> f64 {
         self.to_f32() as f64
     }
-    /// The number nearest to `x`, ties to even.
+    /// `x` limited to what rounds to a number of this type: of int8 to -128..=127, of floats `x` itself.
+    fn saturated(x: f64) -> f64 {
+        x
+    }
+    /// The number nearest to `x`, ties to even. As int8, NaN is 0.
     fn from_f32(x: f32) -> Self;
     /// The bits, in the low end.
     fn bits(self) -> u32;
@@ -40,6 +46,34 @@ pub trait Element: Scalar {
     fn bits16(self) -> u16;
     /// The element of these bits.
     fn from_bits16(bits: u16) -> Self;
+}
+
+/// A type that Y may have where X and W are of type `T`.
+pub trait OutputOf<T: Element>: Scalar {
+    /// The type of C.
+    type Addend: Scalar;
+    /// How the kernels call the type of Y.
+    const OUTPUT: Output;
+}
+
+impl OutputOf<f16> for f16 {
+    type Addend = f16;
+    const OUTPUT: Output = Output::Input;
+}
+
+impl OutputOf<bf16> for bf16 {
+    type Addend = bf16;
+    const OUTPUT: Output = Output::Input;
+}
+
+impl<T: Element> OutputOf<T> for f32 {
+    type Addend = f32;
+    const OUTPUT: Output = Output::F32;
+}
+
+impl<T: Element> OutputOf<T> for i8 {
+    type Addend = T;
+    const OUTPUT: Output = Output::Int8;
 }
 
 const fn power_of_two(exponent: i64) -> f64 {
@@ -118,6 +152,31 @@ impl Scalar for f32 {
     }
 }
 
+impl Scalar for i8 {
+    const ZERO: Self = 0;
+    const UNIT_ROUNDOFF: f64 = 0.0;
+    const SMALLEST_SUBNORMAL: f64 = 1.0;
+    const MAX_FINITE: f64 = 127.0;
+    const OVERFLOW: f64 = f64::INFINITY;
+
+    fn saturated(x: f64) -> f64 {
+        if x.is_nan() { 0.0 } else { x.clamp(-128.0, 127.0) }
+    }
+
+    fn to_f32(self) -> f32 {
+        self.into()
+    }
+
+    // A cast saturates and takes NaN to 0.
+    fn from_f32(x: f32) -> Self {
+        x.round_ties_even() as i8
+    }
+
+    fn bits(self) -> u32 {
+        self as u8 as u32
+    }
+}
+
 impl Element for f16 {
     type Format = F16;
     const DTYPE: Dtype = Dtype::F16;
@@ -176,6 +235,26 @@ mod tests {
         let tie = 1.0 + T::UNIT_ROUNDOFF as f32;
         assert_eq!(T::from_f32(tie).to_f32(), 1.0);
         assert_eq!(T::from_f32(tie.next_up()).to_f64(), 1.0 + 2.0 * T::UNIT_ROUNDOFF);
+    }
+
+    #[test]
+    fn int8_rounds_to_even_and_saturates() {
+        let cases = [
+            (0.5, 0),
+            (1.5, 2),
+            (-2.5, -2),
+            (126.5, 126),
+            (127.49, 127),
+            (128.0, 127),
+            (-128.5, -128),
+            (-1e30, -128),
+            (f32::INFINITY, 127),
+            (f32::NAN, 0),
+        ];
+        for (x, want) in cases {
+            assert_eq!(i8::from_f32(x), want, "{x}");
+            assert!((i8::saturated(x as f64) - want as f64).abs() <= 0.5, "{x}");
+        }
     }
 
     #[test]

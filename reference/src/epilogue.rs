@@ -1,30 +1,48 @@
-//! The fused epilogue `act(alpha * acc + beta * C + bias)`, in f32 to compute and in f64 to judge.
+//! The fused epilogue, in f32 to compute and in f64 to judge.
+//!
+//! ```text
+//! z = alpha * product + beta * C + bias                                   [M, N]
+//! y = scale[m] * act(z[m,n])                                              [M, N]
+//! y = scale[m] * act(z[m,2j]) * z[m,2j+1]               where gated       [M, N/2]
+//! ```
 
 use layout::activation::{Activation, Math};
 use layout::params::EPILOGUE_ROUNDINGS;
 
-use crate::element::{Element, Scalar};
+use crate::element::{Element, OutputOf, Scalar};
 use crate::error::Error;
 use crate::matrix::MatRef;
 
 /// What is done to the product `X[M,K] . W[N,K]^T`; the default does nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Epilogue<'a, T, O = T> {
+pub struct Epilogue<'a, T: Element, O: OutputOf<T> = T> {
     /// Factor of the product.
     pub alpha: f32,
     /// Factor of C. Where it is 0, C is not read, so an Inf or NaN in it does not matter.
     pub beta: f32,
-    /// C, `[M, N]`, in the type of Y.
-    pub c: Option<MatRef<'a, O>>,
+    /// C, `[M, N]`, in the type of Y, or of X where Y is int8.
+    pub c: Option<MatRef<'a, O::Addend>>,
     /// bias, `[N]`, in the type of X and W.
     pub bias: Option<&'a [T]>,
-    /// What is applied last.
+    /// What is applied to the sum.
     pub activation: Activation,
+    /// Whether features 2j and 2j + 1 are a gate, which is activated, and the value it is multiplied by.
+    pub gated: bool,
+    /// Factors of the rows of Y, `[M]`, applied last.
+    pub row_scale: Option<&'a [f32]>,
 }
 
-impl<T, O> Default for Epilogue<'_, T, O> {
+impl<T: Element, O: OutputOf<T>> Default for Epilogue<'_, T, O> {
     fn default() -> Self {
-        Self { alpha: 1.0, beta: 0.0, c: None, bias: None, activation: Activation::None }
+        Self {
+            alpha: 1.0,
+            beta: 0.0,
+            c: None,
+            bias: None,
+            activation: Activation::None,
+            gated: false,
+            row_scale: None,
+        }
     }
 }
 
@@ -74,34 +92,47 @@ impl Math for Narrow {
     }
 }
 
-impl<T: Element, O: Scalar> Epilogue<'_, T, O> {
-    /// Checks C and bias against a Y of `m` rows and `n` columns.
+impl<T: Element, O: OutputOf<T>> Epilogue<'_, T, O> {
+    /// Columns of Y for `n` output features.
+    pub fn columns(&self, n: usize) -> usize {
+        if self.gated { n / 2 } else { n }
+    }
+
+    /// Checks C, bias and row scales against a product of `m` rows and `n` columns.
     pub(crate) fn check(&self, m: usize, n: usize) -> Result<(), Error> {
         let equal = |what, got, want| {
             if got == want { Ok(()) } else { Err(Error::Shape { what, got, want }) }
         };
+        if self.gated && !n.is_multiple_of(2) {
+            return Err(Error::GatedFeatures { n });
+        }
         if let Some(c) = &self.c {
             equal("rows of C", c.rows(), m)?;
             equal("columns of C", c.cols(), n)?;
         }
+        if let Some(row_scale) = self.row_scale {
+            equal("length of row_scale", row_scale.len(), m)?;
+        }
         self.bias.map_or(Ok(()), |bias| equal("length of bias", bias.len(), n))
     }
 
-    /// f32 roundings this epilogue may add to a product: 0 where it leaves the product as it is.
+    /// f32 roundings this epilogue may add to a product, that of gate and value not counted: 0 where it
+    /// leaves the product as it is.
     pub fn roundings(&self) -> u32 {
         let adds = self.beta != 0.0 && self.c.is_some() || self.bias.is_some();
         let changes = self.alpha != 1.0 || adds || self.activation != Activation::None;
-        if changes { EPILOGUE_ROUNDINGS } else { 0 }
+        let scaled = self.row_scale.is_some() as u32;
+        if changes { EPILOGUE_ROUNDINGS + scaled } else { scaled }
     }
 
-    /// beta and the elements of C and bias that belong to `(row, col)`, where they take part.
+    /// The elements of C and bias that belong to `(row, col)` of the product, where they take part.
     #[inline(always)]
-    fn addends(&self, row: usize, col: usize) -> (Option<O>, Option<T>) {
+    fn addends(&self, row: usize, col: usize) -> (Option<O::Addend>, Option<T>) {
         let c = if self.beta == 0.0 { None } else { self.c.as_ref() };
         (c.map(|c| c.row(row)[col]), self.bias.map(|bias| bias[col]))
     }
 
-    /// Element `(row, col)` of Y from its dot product, in f32.
+    /// The sum z of element `(row, col)` of the product, in f32.
     #[inline(always)]
     pub(crate) fn narrow(&self, dot: f32, row: usize, col: usize) -> f32 {
         let (c, bias) = self.addends(row, col);
@@ -112,10 +143,10 @@ impl<T: Element, O: Scalar> Epilogue<'_, T, O> {
         if let Some(bias) = bias {
             z += bias.to_f32();
         }
-        self.activation.apply::<Narrow>(z)
+        z
     }
 
-    /// Element `(row, col)` of Y from its dot product, in f64.
+    /// The sum z of element `(row, col)` of the product, in f64.
     #[inline(always)]
     pub(crate) fn wide(&self, dot: f64, row: usize, col: usize) -> f64 {
         let (c, bias) = self.addends(row, col);
@@ -126,10 +157,33 @@ impl<T: Element, O: Scalar> Epilogue<'_, T, O> {
         if let Some(bias) = bias {
             z += bias.to_f64();
         }
-        self.activation.apply::<Wide>(z)
+        z
     }
 
-    /// `|alpha| * sum + |beta * c| + |bias|` for element `(row, col)`, `sum` being `sum |x||w|`.
+    /// An element of row `row` of Y from its sum in f32, or from those of gate and value.
+    #[inline(always)]
+    pub(crate) fn finish_narrow(&self, row: usize, z: f32, value: Option<f32>) -> f32 {
+        let mut y = self.activation.apply::<Narrow>(z);
+        if let Some(value) = value {
+            y *= value;
+        }
+        self.row_scale.map_or(y, |scale| scale[row] * y)
+    }
+
+    /// Row `row` of Y from its sums in f64, in place: Y is what its first [`Self::columns`] become.
+    pub(crate) fn finish_wide(&self, row: usize, z: &mut [f64]) {
+        let scale = self.row_scale.map_or(1.0, |scale| scale[row] as f64);
+        for col in 0..self.columns(z.len()) {
+            z[col] = if self.gated {
+                scale * (self.activation.apply::<Wide>(z[2 * col]) * z[2 * col + 1])
+            } else {
+                scale * self.activation.apply::<Wide>(z[col])
+            };
+        }
+    }
+
+    /// `|alpha| * sum + |beta * c| + |bias|` for element `(row, col)` of the product, `sum` being
+    /// `sum |x||w|`.
     #[inline(always)]
     pub(crate) fn magnitude(&self, sum: f64, row: usize, col: usize) -> f64 {
         let (c, bias) = self.addends(row, col);
@@ -152,14 +206,25 @@ mod tests {
             beta: 0.5,
             c: Some(MatRef::contiguous(&c, 2, 3).unwrap()),
             bias: Some(&bias),
-            activation: Activation::None,
+            ..Epilogue::<f16, f32>::default()
         };
         assert_eq!((e.narrow(7.0, 1, 2), e.wide(7.0, 1, 2)), (19.0, 19.0));
         assert_eq!(e.magnitude(7.0, 1, 2), 14.0 + 3.0 + 30.0);
         e.activation = Activation::Relu;
-        assert_eq!((e.narrow(7.0, 0, 0), e.wide(7.0, 0, 0)), (0.0, 0.0));
+        assert_eq!((e.finish_narrow(0, -3.0, None), e.finish_narrow(0, 3.0, None)), (0.0, 3.0));
         assert_eq!(e.roundings(), EPILOGUE_ROUNDINGS);
+        e.row_scale = Some(&[1.0, -0.25]);
+        assert_eq!(e.finish_narrow(1, 3.0, None), -0.75);
+        assert_eq!(e.roundings(), EPILOGUE_ROUNDINGS + 1);
         assert_eq!(Epilogue::<f16>::default().roundings(), 0);
+        let mut z = [3.0, -5.0, -3.0, 7.0];
+        e.finish_wide(1, &mut z);
+        assert_eq!(z, [-0.75, 0.0, 0.0, -1.75]);
+        e.gated = true;
+        let mut z = [3.0, -5.0, -3.0, 7.0];
+        e.finish_wide(1, &mut z);
+        assert_eq!((z[0], z[1]), (3.75, 0.0));
+        assert_eq!(e.finish_narrow(1, 3.0, Some(-5.0)), 3.75);
     }
 
     #[test]
@@ -182,5 +247,11 @@ mod tests {
         let e = Epilogue::<f16, f32> { c, ..Default::default() };
         assert_eq!(e.check(3, 3).unwrap_err(), Error::Shape { what: "rows of C", got: 2, want: 3 });
         assert!(e.check(2, 2).is_err() && e.check(2, 3).is_ok());
+        let e = Epilogue::<f16, i8> { row_scale: Some(&[1.0; 3]), ..Default::default() };
+        let error = Error::Shape { what: "length of row_scale", got: 3, want: 2 };
+        assert_eq!(e.check(2, 5).unwrap_err(), error);
+        let e = Epilogue::<f16> { gated: true, ..Default::default() };
+        assert_eq!(e.check(2, 5).unwrap_err(), Error::GatedFeatures { n: 5 });
+        assert_eq!((e.check(2, 6), e.columns(6)), (Ok(()), 3));
     }
 }

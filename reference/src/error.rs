@@ -36,6 +36,12 @@ pub enum Error {
         /// What it had to be.
         want: usize,
     },
+    /// The features of a gated epilogue do not come in pairs.
+    #[error("N is {n}, and a gated epilogue needs an even one: gates and values alternate")]
+    GatedFeatures {
+        /// Output features.
+        n: usize,
+    },
     /// A row was asked for that Y does not have.
     #[error("row {row} does not exist in a matrix of {rows} rows")]
     Row {

@@ -1,8 +1,9 @@
-//! The CPU backend: `Y[M,N] = act(alpha * X[M,K] . W[N,K]^T + beta * C[M,N] + bias[N])` in f32.
+//! The CPU backend: `Y[M,N] = act(alpha * X[M,K] . W[N,K]^T + beta * C[M,N] + bias[N])` in f32, gated and
+//! scaled as the [`Epilogue`] says.
 
 use rayon::prelude::*;
 
-use crate::element::{Element, Scalar};
+use crate::element::{Element, OutputOf};
 use crate::epilogue::Epilogue;
 use crate::error::Error;
 use crate::matrix::{MatMut, MatRef};
@@ -49,7 +50,7 @@ impl<T: Element> Weights<'_, T> {
 }
 
 /// Checks that X, W and the epilogue fit each other.
-pub(crate) fn check_operands<T: Element, O: Scalar>(
+pub(crate) fn check_operands<T: Element, O: OutputOf<T>>(
     x: MatRef<'_, T>,
     w: &Weights<'_, T>,
     epilogue: &Epilogue<'_, T, O>,
@@ -71,14 +72,16 @@ pub(crate) fn check_y(shape: (usize, usize), m: usize, n: usize) -> Result<(), E
     Ok(())
 }
 
-/// Computes Y `[M, N]` from X `[M, K]` and W `[N, K]`, accumulating in f32 and rounding once to `O`.
+/// Computes Y `[M, N]` (`[M, N/2]` where gated) from X `[M, K]` and W `[N, K]`, accumulating in f32 and
+/// rounding once to `O`.
 ///
 /// A sparse W is multiplied by its kept values only, at half the work. Any extent may be 0: without
 /// K, the dot products are 0.
 ///
 /// # Errors
-/// [`Error::Shape`] where the operands do not fit each other.
-pub fn gemm<'a, T: Element, O: Scalar>(
+/// [`Error::Shape`] where the operands do not fit each other, [`Error::GatedFeatures`] for gates without
+/// values.
+pub fn gemm<'a, T: Element, O: OutputOf<T>>(
     x: MatRef<'_, T>,
     w: impl Into<Weights<'a, T>>,
     epilogue: &Epilogue<'_, T, O>,
@@ -86,7 +89,7 @@ pub fn gemm<'a, T: Element, O: Scalar>(
 ) -> Result<(), Error> {
     let w = w.into();
     check_operands(x, &w, epilogue)?;
-    check_y((y.rows(), y.cols()), x.rows(), w.n())?;
+    check_y((y.rows(), y.cols()), x.rows(), epilogue.columns(w.n()))?;
     let rows: Vec<&[T]> = (0..x.rows()).map(|m| x.row(m)).collect();
     let pitch = y.pitch();
     product(
@@ -98,8 +101,18 @@ pub fn gemm<'a, T: Element, O: Scalar>(
             let chunks = y.rows_from(first).par_chunks_mut(ROWS_TOGETHER * pitch);
             chunks.take(count.div_ceil(ROWS_TOGETHER)).enumerate().for_each(|(i, y)| {
                 let start = first + i * ROWS_TOGETHER;
+                let mut gate = 0.0;
                 block.visit(start..(start + ROWS_TOGETHER).min(block.rows.end), |row, col, dot| {
-                    y[(row - start) * pitch + col] = O::from_f32(epilogue.narrow(dot, row, col));
+                    let z = epilogue.narrow(dot, row, col);
+                    let y = &mut y[(row - start) * pitch..];
+                    match (epilogue.gated, col % 2) {
+                        (false, _) => y[col] = O::from_f32(epilogue.finish_narrow(row, z, None)),
+                        // A value is visited right after its gate.
+                        (true, 0) => gate = z,
+                        (true, _) => {
+                            y[col / 2] = O::from_f32(epilogue.finish_narrow(row, gate, Some(z)))
+                        }
+                    }
                 });
             });
         },

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::element::{Element, Scalar};
+use crate::element::{Element, OutputOf};
 use crate::epilogue::Epilogue;
 use crate::error::Error;
 use crate::gemm::{Weights, check_operands};
@@ -13,40 +13,81 @@ use crate::tile::Real;
 /// Largest K whose sums in f32 can be bounded: half a unit of relative error.
 pub const MAX_DEPTH: usize = 1 << 23;
 
+/// The type that products are summed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Accumulator {
+    /// f32.
+    #[default]
+    F32,
+    /// f16, on tensor cores: see [`tolerance`](crate::tolerance).
+    F16,
+}
+
 /// What Y has to be, for some of its rows.
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// The extents of all of Y.
     pub(crate) shape: (usize, usize),
+    /// Output features: columns of the product.
+    pub(crate) n: usize,
     pub(crate) k: usize,
+    /// Products that are summed for an element, of a sparse W the kept ones.
+    pub(crate) terms: usize,
+    pub(crate) accumulator: Accumulator,
+    pub(crate) alpha: f64,
     pub(crate) roundings: u32,
     pub(crate) max_slope: f64,
+    pub(crate) gated: bool,
     rows: Vec<usize>,
+    /// Magnitudes of the row scales of `rows`; empty where there are none.
+    scales: Vec<f64>,
     reference: Vec<f64>,
     magnitude: Vec<f64>,
 }
 
+/// One row of a [`Judged`].
+pub(crate) struct JudgedRow<'a> {
+    /// Which row of Y it is.
+    pub row: usize,
+    /// What its elements are.
+    pub reference: &'a [f64],
+    /// The magnitudes of the product's elements.
+    pub magnitude: &'a [f64],
+    /// The magnitude of its scale.
+    pub scale: f64,
+}
+
 impl Judged {
+    /// The same result, to be expected of a product that was summed in another type than f32.
+    pub fn accumulated_in(self, accumulator: Accumulator) -> Self {
+        Self { accumulator, ..self }
+    }
+
     /// The rows of Y that were judged.
     pub fn rows(&self) -> &[usize] {
         &self.rows
     }
 
-    /// The exact result, rounded to f64: `[rows().len(), N]`, row-major.
+    /// The exact result, rounded to f64: `[rows().len(), columns of Y]`, row-major.
     pub fn reference(&self) -> &[f64] {
         &self.reference
     }
 
-    /// `S = |alpha| * sum |x||w| + |beta * c| + |bias|` for each element of [`Self::reference`]:
-    /// never below it, and above it by at most K * 2^-23 of it.
+    /// `S = |alpha| * sum |x||w| + |beta * c| + |bias|` for each element of the product,
+    /// `[rows().len(), N]`: never below it, and above it by at most K * 2^-23 of it.
     pub fn magnitude(&self) -> &[f64] {
         &self.magnitude
     }
 
-    /// Row `row` of Y, reference and magnitude of the `i`-th judged row.
-    pub(crate) fn row(&self, i: usize) -> (usize, &[f64], &[f64]) {
-        let n = self.shape.1;
-        (self.rows[i], &self.reference[i * n..][..n], &self.magnitude[i * n..][..n])
+    /// The `i`-th judged row.
+    pub(crate) fn row(&self, i: usize) -> JudgedRow<'_> {
+        let columns = self.shape.1;
+        JudgedRow {
+            row: self.rows[i],
+            reference: &self.reference[i * columns..][..columns],
+            magnitude: &self.magnitude[i * self.n..][..self.n],
+            scale: self.scales.get(i).copied().unwrap_or(1.0),
+        }
     }
 }
 
@@ -54,7 +95,7 @@ impl Judged {
 ///
 /// # Errors
 /// As [`judge_rows`].
-pub fn judge<'a, T: Element, O: Scalar>(
+pub fn judge<'a, T: Element, O: OutputOf<T>>(
     x: MatRef<'_, T>,
     w: impl Into<Weights<'a, T>>,
     epilogue: &Epilogue<'_, T, O>,
@@ -63,15 +104,15 @@ pub fn judge<'a, T: Element, O: Scalar>(
     judge_rows(x, w, epilogue, &rows)
 }
 
-/// Judges the given rows of Y, all columns, at 16 bytes of memory an element.
+/// Judges the given rows of Y, all columns, at 16 bytes of memory an element of the product.
 ///
 /// The reference is summed in f64, where every product is exact, from the inputs as they are. Of a
 /// sparse W only the kept values take part.
 ///
 /// # Errors
-/// [`Error::Shape`] where the operands do not fit each other, [`Error::Row`] for a row that Y does
-/// not have, [`Error::Depth`] for K above [`MAX_DEPTH`].
-pub fn judge_rows<'a, T: Element, O: Scalar>(
+/// [`Error::Shape`] where the operands do not fit each other, [`Error::GatedFeatures`] for gates without
+/// values, [`Error::Row`] for a row that Y does not have, [`Error::Depth`] for K above [`MAX_DEPTH`].
+pub fn judge_rows<'a, T: Element, O: OutputOf<T>>(
     x: MatRef<'_, T>,
     w: impl Into<Weights<'a, T>>,
     epilogue: &Epilogue<'_, T, O>,
@@ -110,8 +151,8 @@ pub fn judge_rows<'a, T: Element, O: Scalar>(
         &w,
         |x: T| x.to_f32().abs(),
         |block| {
-            fill(&mut magnitude, n, block, |i, col, sum: f32, reference| {
-                let sum = if sum.is_finite() || !reference.is_finite() {
+            fill(&mut magnitude, n, block, |i, col, sum: f32, z| {
+                let sum = if sum.is_finite() || !z.is_finite() {
                     sum as f64 * inflate + underflow
                 } else {
                     // Beyond the range of f32.
@@ -122,12 +163,28 @@ pub fn judge_rows<'a, T: Element, O: Scalar>(
         },
     );
 
+    let columns = epilogue.columns(n);
+    let finish = |(i, z): (usize, &mut [f64])| epilogue.finish_wide(rows[i], z);
+    reference.par_chunks_mut(n.max(1)).enumerate().for_each(finish);
+    if columns < n {
+        for i in 1..rows.len() {
+            reference.copy_within(i * n..i * n + columns, i * columns);
+        }
+        reference.truncate(rows.len() * columns);
+    }
+    let scale_of = |scale: &[f32]| rows.iter().map(|&row| scale[row].abs() as f64).collect();
     Ok(Judged {
-        shape: (x.rows(), n),
+        shape: (x.rows(), columns),
+        n,
         k,
+        terms: if matches!(w, Weights::Sparse(_)) { k.div_ceil(2) } else { k },
+        accumulator: Accumulator::F32,
+        alpha: epilogue.alpha.abs() as f64,
         roundings: epilogue.roundings(),
         max_slope: epilogue.activation.max_slope(),
+        gated: epilogue.gated,
         rows: rows.to_vec(),
+        scales: epilogue.row_scale.map_or_else(Vec::new, scale_of),
         reference,
         magnitude,
     })

@@ -13,14 +13,14 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`element`] | the number types: f16 and bf16 in, those and f32 out |
+//! | [`element`] | the number types: f16 and bf16 in, those, f32 and int8 out |
 //! | [`matrix`] | [`MatRef`] and [`MatMut`], checked row-major views |
 //! | [`mod@prune`] | pruning to 2:4 in place |
 //! | [`pack`] | [`Packed`]: prune and pack, pack, unpack, validate |
-//! | [`epilogue`] | [`Epilogue`]: alpha, beta, C, bias, activation, in f32 and in f64 |
+//! | [`epilogue`] | [`Epilogue`]: alpha, beta, C, bias, activation, gating, row scales, in f32 and in f64 |
 //! | [`mod@gemm`] | [`gemm()`] in f32, dense and sparse; [`Weights`] |
 //! | [`mod@judge`] | [`judge()`], [`judge_rows`]: the result in f64 and the magnitude of its summands |
-//! | [`tolerance`] | [`check`], [`exact`], [`verify`]: is this Y right? |
+//! | [`tolerance`] | [`check`], [`exact`], [`verify`]: is this Y right? For sums in f32 and in f16 |
 //! | [`random`] | reproducible inputs |
 //! | [`error`] | what can be wrong with an input |
 //! | `product` | the blocked, parallel product X.W^T in f32 or f64 that gemm and judge share |
@@ -39,12 +39,12 @@ pub mod random;
 mod tile;
 pub mod tolerance;
 
-pub use element::{Element, Scalar};
+pub use element::{Element, OutputOf, Scalar};
 pub use epilogue::Epilogue;
 pub use error::Error;
 pub use gemm::{Weights, gemm};
-pub use judge::{Judged, judge, judge_rows};
+pub use judge::{Accumulator, Judged, judge, judge_rows};
 pub use matrix::{MatMut, MatRef};
 pub use pack::Packed;
 pub use prune::prune;
-pub use tolerance::{Check, Mismatch, check, exact, verify};
+pub use tolerance::{Check, Mismatch, check, exact, verify, verify_accumulated};

@@ -25,7 +25,7 @@ const BLOCK: (usize, usize) = (2048, 4096);
 const PANEL_BYTES: usize = 256 << 20;
 /// Bytes of a strip of X in one slice of K: half of a small L1 cache.
 const SLICE_BYTES: usize = 16 << 10;
-/// Columns of Y in a run. A multiple of every tile's rows of W, so that runs begin with tiles.
+/// Columns of Y in a run. A multiple of every tile's rows of W, so that runs begin with tiles, and of 2.
 const RUN: usize = 120;
 /// Strips of X in a bundle.
 const BUNDLE: usize = 4;
@@ -44,7 +44,7 @@ pub(crate) struct Block<'a, R> {
 
 impl<R: Real> Block<'_, R> {
     /// Calls `each(row, col, value)` for all of `rows` (of Y, within the block), in an order good for
-    /// caches.
+    /// caches, in which an odd column follows the column before it.
     #[inline(always)]
     pub fn visit(&self, rows: Range<usize>, mut each: impl FnMut(usize, usize, R)) {
         for (run, start) in self.cols.clone().step_by(RUN).enumerate() {
@@ -192,7 +192,7 @@ pub(crate) fn product<R: Real, T: Element>(
     let k4 = w.k().next_multiple_of(4);
     let affordable = PANEL_BYTES / (k4.max(1) * size_of::<R>());
     let lanes = tiles.lanes;
-    let block = |most: usize| affordable.clamp(lanes, most).next_multiple_of(lanes);
+    let block = |most: usize| affordable.clamp(lanes, most).next_multiple_of(lanes.max(2));
     let slice = (SLICE_BYTES / (lanes * size_of::<R>())).next_multiple_of(4);
     let mut acc = Vec::new();
     for m in (0..rows.len()).step_by(block(BLOCK.0)) {

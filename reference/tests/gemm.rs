@@ -5,8 +5,8 @@ use half::{bf16, f16};
 use layout::activation::Activation;
 use reference::random::{Fill, matrix};
 use reference::{
-    Element, Epilogue, Error, MatMut, MatRef, Packed, Scalar, Weights, gemm, judge, judge_rows,
-    prune,
+    Element, Epilogue, Error, MatMut, MatRef, OutputOf, Packed, Scalar, Weights, gemm, judge,
+    judge_rows, prune,
 };
 
 /// Odd shapes, and shapes across the borders of tiles, runs, slices of K and blocks.
@@ -50,13 +50,13 @@ fn independent<T: Scalar>(x: &[T], w: &[T], (m, n, k): (usize, usize, usize)) ->
     y
 }
 
-fn run<'a, T: Element, O: Scalar>(
+fn run<'a, T: Element, O: OutputOf<T>>(
     x: MatRef<'_, T>,
     w: impl Into<Weights<'a, T>>,
     epilogue: &Epilogue<'_, T, O>,
 ) -> Vec<O> {
     let w = w.into();
-    let (m, n) = (x.rows(), w.n());
+    let (m, n) = (x.rows(), epilogue.columns(w.n()));
     let mut y = vec![O::from_f32(f32::NAN); m * n];
     gemm(x, w, epilogue, &mut MatMut::contiguous(&mut y, m, n).unwrap()).unwrap();
     y
@@ -66,7 +66,7 @@ fn bits<O: Scalar>(y: &[O]) -> Vec<u32> {
     y.iter().map(|y| y.bits()).collect()
 }
 
-fn agrees_with_independent<T: Element>() {
+fn agrees_with_independent<T: Element + OutputOf<T>>() {
     for (i, &(m, n, k)) in SHAPES.iter().enumerate() {
         let seed = 10 * i as u64;
         let (x, w) =
@@ -149,7 +149,8 @@ fn sampled_rows_are_the_rows_of_the_whole() {
     let (x, w) = (matrix::<bf16>(Fill::Normal, 1, m, k), matrix::<bf16>(Fill::Normal, 2, n, k));
     let c = matrix::<bf16>(Fill::Normal, 3, m, n);
     let (x, w) = (view(&x, m, k), view(&w, n, k));
-    let epilogue = Epilogue { beta: 0.5, c: Some(view(&c, m, n)), ..Default::default() };
+    let c = Some(view(&c, m, n));
+    let epilogue = Epilogue::<bf16> { beta: 0.5, c, ..Default::default() };
     let all = judge(x, w, &epilogue).unwrap();
     let rows = [89, 0, 41, 41, 7];
     let some = judge_rows(x, w, &epilogue, &rows).unwrap();

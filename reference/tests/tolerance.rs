@@ -3,44 +3,56 @@
 use half::{bf16, f16};
 use layout::activation::Activation;
 use layout::packed24::{GROUP, is_legal};
+use layout::params::Output;
 use reference::random::{Fill, exact_depth, matrix};
 use reference::{
-    Check, Element, Epilogue, Error, Judged, MatMut, MatRef, Packed, Scalar, Weights, check, exact,
-    gemm, judge, judge_rows, verify,
+    Accumulator, Check, Element, Epilogue, Error, Judged, MatMut, MatRef, OutputOf, Packed, Scalar,
+    Weights, check, exact, gemm, judge, judge_rows, verify, verify_accumulated,
 };
 
 fn view<T>(data: &[T], rows: usize, cols: usize) -> MatRef<'_, T> {
     MatRef::contiguous(data, rows, cols).unwrap()
 }
 
-fn run<'a, T: Element, O: Scalar>(
+fn run<'a, T: Element, O: OutputOf<T>>(
     x: MatRef<'_, T>,
     w: impl Into<Weights<'a, T>>,
     epilogue: &Epilogue<'_, T, O>,
 ) -> Vec<O> {
     let w = w.into();
-    let mut y = vec![O::from_f32(f32::NAN); x.rows() * w.n()];
-    gemm(x, w, epilogue, &mut MatMut::contiguous(&mut y, x.rows(), w.n()).unwrap()).unwrap();
+    let columns = epilogue.columns(w.n());
+    let mut y = vec![O::from_f32(f32::NAN); x.rows() * columns];
+    gemm(x, w, epilogue, &mut MatMut::contiguous(&mut y, x.rows(), columns).unwrap()).unwrap();
     y
 }
 
 /// Every epilogue, over every type, dense and sparse, with every kind of input.
-fn every_epilogue<T: Element, O: Scalar>(fill: Fill) {
-    let (m, n, k) = (37, 29, 83);
+fn every_epilogue<T: Element, O: OutputOf<T>>(fill: Fill) {
+    let (m, n, k) = (37, 30, 83);
     let (x, w) = (matrix::<T>(fill, 1, m, k), matrix::<T>(fill, 2, n, k));
     let (c, bias) = (matrix::<T>(fill, 3, m, n), matrix::<T>(fill, 4, 1, n));
-    let c: Vec<O> = c.iter().map(|c| O::from_f32(c.to_f32())).collect();
+    let c: Vec<O::Addend> = c.iter().map(|c| O::Addend::from_f32(c.to_f32())).collect();
+    let scales: Vec<f32> = (0..m).map(|row| (row as f32 - 12.0) * 0.7).collect();
     let (x, w, c) = (view(&x, m, k), view(&w, n, k), view(&c, m, n));
     let packed = Packed::prune_and_pack(w).unwrap();
     for activation in Activation::ALL {
         for (alpha, beta) in [(1.0, 0.0), (0.25, 0.0), (-0.3, 1.7), (1.0, 1.0)] {
-            for bias in [None, Some(&bias[..])] {
-                let epilogue = Epilogue { alpha, beta, c: Some(c), bias, activation };
-                let found = verify(x, w, &epilogue, view(&run(x, w, &epilogue), m, n)).unwrap();
-                assert!(found.passed, "{epilogue:?} {found:?}");
+            for (bias, gated) in [(None, false), (Some(&bias[..]), false), (Some(&bias[..]), true)]
+            {
+                let row_scale = (O::OUTPUT == Output::Int8).then_some(&scales[..]);
+                let epilogue: Epilogue<'_, T, O> =
+                    Epilogue { alpha, beta, c: Some(c), bias, activation, gated, row_scale };
+                let columns = epilogue.columns(n);
+                let y = run(x, w, &epilogue);
+                let found = verify(x, w, &epilogue, view(&y, m, columns)).unwrap();
+                assert!(found.passed, "{:?} {found:?}", (alpha, beta, activation, gated));
                 let y = run(x, &packed, &epilogue);
-                let found = verify(x, &packed, &epilogue, view(&y, m, n)).unwrap();
-                assert!(found.passed && found.elements == m * n, "{epilogue:?} {found:?}");
+                let found = verify(x, &packed, &epilogue, view(&y, m, columns)).unwrap();
+                assert!(
+                    found.passed && found.elements == m * columns,
+                    "{:?} {found:?}",
+                    (alpha, beta, activation, gated)
+                );
             }
         }
     }
@@ -53,6 +65,8 @@ fn every_epilogue_passes() {
         every_epilogue::<bf16, bf16>(fill);
         every_epilogue::<f16, f32>(fill);
         every_epilogue::<bf16, f32>(fill);
+        every_epilogue::<f16, i8>(fill);
+        every_epilogue::<bf16, i8>(fill);
     }
 }
 
@@ -167,7 +181,7 @@ fn typical_mistakes_are_caught() {
 
 #[test]
 fn small_integers_are_exact() {
-    fn exact_in<T: Element, O: Scalar>(k: usize) {
+    fn exact_in<T: Element, O: OutputOf<T>>(k: usize) {
         let (m, n) = (20, 30);
         let (x, w) = (matrix::<T>(Fill::Integers, 1, m, k), matrix::<T>(Fill::Integers, 2, n, k));
         let (x, w) = (view(&x, m, k), view(&w, n, k));
@@ -192,7 +206,7 @@ fn small_integers_are_exact() {
 }
 
 /// The check of a 1x1 Y that should be `x * w` (K = 1).
-fn product<T: Element, O: Scalar>(x: f32, w: f32, y: O, activation: Activation) -> Check {
+fn product<T: Element, O: OutputOf<T>>(x: f32, w: f32, y: O, activation: Activation) -> Check {
     let (x, w) = ([T::from_f32(x)], [T::from_f32(w)]);
     let epilogue = Epilogue::<T, O> { activation, ..Default::default() };
     let judged = judge(view(&x, 1, 1), view(&w, 1, 1), &epilogue).unwrap();
@@ -306,4 +320,123 @@ fn errors_reach_the_caller() {
     let deep = view(&deep, 1, deep.len());
     let found = judge(deep, deep, &Epilogue::<f16>::default()).unwrap_err();
     assert_eq!(found.to_string(), "K is 8388609, and a sum in f32 can be bounded up to 8388608");
+}
+
+/// The check of int8 results of `x * scale` (K = 1).
+fn int8(x: f32, scale: f32, y: i8) -> Check {
+    let (x, w) = ([f16::from_f32(x)], [f16::ONE]);
+    let scales = [scale];
+    let epilogue = Epilogue::<f16, i8> { row_scale: Some(&scales), ..Default::default() };
+    let judged = judge(view(&x, 1, 1), view(&w, 1, 1), &epilogue).unwrap();
+    check(&judged, view(&[y], 1, 1)).unwrap()
+}
+
+#[test]
+fn int8_may_go_either_way_only_at_a_boundary() {
+    let right = |x: f32, scale: f32| -> Vec<i8> {
+        (i8::MIN..=i8::MAX).filter(|&y| int8(x, scale, y).passed).collect()
+    };
+    assert_eq!((right(2.0, 1.0), right(2.0, 1.2), right(-3.0, 1.2)), (vec![2], vec![2], vec![-4]));
+    // 5 * 0.5 lies where 2 and 3 meet.
+    assert_eq!(right(5.0, 0.5), [2, 3]);
+    // An error of 2 * 2^-24 * 5 * 0.5 reaches the next f32, and not much farther.
+    assert_eq!((right(5.0, 0.5f32.next_up()), right(5.0, 0.500_001)), (vec![2, 3], vec![3]));
+    // Beyond the range, the nearest number and no other, however large the error.
+    assert_eq!((right(2048.0, 3.0), right(-60000.0, 1e30)), (vec![127], vec![-128]));
+    assert_eq!((right(127.5, 1.0), right(-128.5, 1.0)), (vec![127], vec![-128]));
+    assert_eq!((right(f32::INFINITY, 2.0), right(f32::INFINITY, -2.0)), (vec![127], vec![-128]));
+    assert_eq!(right(f32::NAN, 1.0), [0]);
+}
+
+#[test]
+fn int8_of_integers_is_exact() {
+    let (m, n, k) = (20, 30, 40);
+    let (x, w) = (matrix::<f16>(Fill::Integers, 1, m, k), matrix::<f16>(Fill::Integers, 2, n, k));
+    let (x, w) = (view(&x, m, k), view(&w, n, k));
+    let scales: Vec<f32> = (0..m).map(|row| [0.25, 0.5, 1.0, -8.0][row % 4]).collect();
+    let epilogue = Epilogue::<f16, i8> { row_scale: Some(&scales), ..Default::default() };
+    let judged = judge(x, w, &epilogue).unwrap();
+    let mut y = run(x, w, &epilogue);
+    assert!(exact(&judged, view(&y, m, n)).unwrap().passed);
+    assert!(y.contains(&127) && y.contains(&-128) && y.contains(&1));
+    y[7] ^= 1;
+    assert_eq!(exact(&judged, view(&y, m, n)).unwrap().wrong, 1);
+}
+
+#[test]
+fn gates_and_values_are_told_apart() {
+    let (m, n, k) = (9, 14, 20);
+    let (x, w) = (matrix::<f16>(Fill::Normal, 1, m, k), matrix::<f16>(Fill::Normal, 2, n, k));
+    let (x, w) = (view(&x, m, k), view(&w, n, k));
+    let activation = Activation::Silu;
+    let epilogue = Epilogue::<f16, f32> { gated: true, activation, ..Default::default() };
+    let y = run(x, w, &epilogue);
+    let z = run(x, w, &Epilogue::<f16, f32>::default());
+    let silu = |z: f32| z as f64 / (1.0 + (-z as f64).exp());
+    let want = |gate: usize| -> Vec<f32> {
+        z.chunks(2).map(|z| (silu(z[gate]) * z[1 - gate] as f64) as f32).collect()
+    };
+    let judged = judge(x, w, &epilogue).unwrap();
+    let passed = |y: &[f32]| check(&judged, view(y, m, n / 2)).unwrap().passed;
+    assert!(passed(&y) && passed(&want(0)) && !passed(&want(1)));
+    // The bound is of the size of the errors: one part in 2^16 of the magnitudes is too much.
+    for i in 0..y.len() {
+        let mut y = y.clone();
+        let s = judged.magnitude();
+        y[i] += (s[2 * i] * s[2 * i + 1]) as f32 / 65536.0;
+        assert!(!passed(&y), "{i}");
+    }
+}
+
+/// `x . w` as a tensor core sums it in f16: 8 products at a time, and a rounding.
+fn sums_in_f16(x: &[f16], w: &[f16]) -> f16 {
+    let products = x.iter().zip(w).map(|(x, w)| x.to_f64() * w.to_f64());
+    let products: Vec<f64> = products.collect();
+    let add = |sum: f16, block: &[f64]| f16::from_f64(sum.to_f64() + block.iter().sum::<f64>());
+    products.chunks(8).fold(f16::ZERO, add)
+}
+
+#[test]
+fn sums_in_f16_have_their_own_bound() {
+    for (k, fill) in [(64, Fill::Normal), (1000, Fill::Normal), (4096, Fill::Uniform)] {
+        let (m, n) = (12, 10);
+        let (x, w) = (matrix::<f16>(fill, 1, m, k), matrix::<f16>(fill, 2, n, k));
+        let each = |row: usize| {
+            let x = &x[row * k..][..k];
+            w.chunks(k).map(move |w| sums_in_f16(x, w)).collect::<Vec<_>>()
+        };
+        let y: Vec<f16> = (0..m).flat_map(each).collect();
+        let (x, w, none) = (view(&x, m, k), view(&w, n, k), Epilogue::default());
+        let found = verify_accumulated(x, w, &none, view(&y, m, n), Accumulator::F16).unwrap();
+        assert!(found.passed, "{k}: {found:?}");
+        let as_f32 = verify(x, w, &none, view(&y, m, n)).unwrap();
+        assert!(k > 1000 || !as_f32.passed, "{k}: f32 would be nearer");
+        // A sum that is off by more than its roundings can be is wrong still.
+        let judged = judge(x, w, &none).unwrap().accumulated_in(Accumulator::F16);
+        let mut y = y;
+        let roundings = 2.0 * (k as f64 / 16.0).ceil();
+        let by = judged.magnitude()[5] * roundings / 2048.0;
+        y[5] = f16::from_f64(judged.reference()[5] + 1.1 * by);
+        assert_eq!(check(&judged, view(&y, m, n)).unwrap().wrong, 1, "{k}");
+    }
+}
+
+#[test]
+fn sums_in_f16_may_overflow_on_the_way() {
+    // 60000 + 60000 - 60000: a running sum beyond 65504, a result within.
+    let x = [60000.0, 60000.0, -60000.0].map(f16::from_f32);
+    let w = [f16::ONE; 3];
+    let epilogue = Epilogue::<f16> { activation: Activation::Relu, ..Default::default() };
+    let judged = judge(view(&x, 1, 3), view(&w, 1, 3), &epilogue).unwrap();
+    let passes = |judged: &Judged, y: f16| check(judged, view(&[y], 1, 1)).unwrap().passed;
+    let narrow = judged.clone().accumulated_in(Accumulator::F16);
+    for y in [f16::INFINITY, f16::NAN, f16::ZERO] {
+        assert!(passes(&narrow, y) && !passes(&judged, y), "{y}");
+    }
+    assert!(passes(&narrow, x[0]) && passes(&judged, x[0]));
+    assert!(!passes(&narrow, f16::ONE));
+    // Without a sum that large, infinity is wrong.
+    let small = [600.0, 600.0, -600.0].map(f16::from_f32);
+    let judged = judge(view(&small, 1, 3), view(&w, 1, 3), &epilogue).unwrap();
+    assert!(!passes(&judged.accumulated_in(Accumulator::F16), f16::INFINITY));
 }

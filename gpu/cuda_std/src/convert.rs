@@ -69,6 +69,18 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
     d
 }
 
+/// The nearest integer, ties to even, saturated to -128..=127; NaN becomes 0. In the low 8 bits.
+#[inline(always)]
+pub fn to_i8(x: f32) -> u32 {
+    let integer: u32;
+    // SAFETY: computes on registers.
+    unsafe {
+        asm!("cvt.rni.sat.s8.f32 {}, {};", out(reg32) integer, in(reg32) x,
+            options(pure, nomem, nostack));
+    }
+    integer & 0xFF
+}
+
 /// The hardware's instructions for activations. `.ftz` saves the three instructions that scale subnormals.
 pub struct Hardware;
 

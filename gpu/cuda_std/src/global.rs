@@ -93,6 +93,16 @@ pub unsafe fn load_streaming_v4(address: u64) -> [u32; 4] {
     [a, b, c, d]
 }
 
+/// Stores the low byte of `value`.
+///
+/// # Safety
+/// `address` is valid for the write.
+#[inline(always)]
+pub unsafe fn store_u8(address: u64, value: u32) {
+    // SAFETY: the caller vouches for the address.
+    unsafe { asm!("st.global.b8 [{}], {};", in(reg64) address, in(reg32) value, options(nostack)) }
+}
+
 /// Stores 2 bytes.
 ///
 /// # Safety

@@ -8,17 +8,21 @@
 pub const ACTIVATION_ROUNDINGS: u32 = 8;
 
 /// Roundings of f32 that an epilogue may add to the error of a dot product, in units of 2^-24 of the
-/// summands' magnitude: two products and two sums of `alpha * acc + beta * C + bias`, and the activation.
+/// summands' magnitude: two products and two sums of `alpha * acc + beta * C + bias`, and the activation. A
+/// row scale, and the product of gate and value, are one more each.
 pub const EPILOGUE_ROUNDINGS: u32 = 4 + ACTIVATION_ROUNDINGS;
 
-/// What the elements of Y and C are.
+/// What the elements of Y are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Output {
-    /// The type of X and W.
+    /// The type of X and W, and so are those of C.
     Input = 0,
-    /// f32.
+    /// f32, and so are those of C.
     F32 = 1,
+    /// int8: the nearest integer, ties to even, saturated to -128..=127, and 0 for NaN. C is of the type
+    /// of X and W.
+    Int8 = 2,
 }
 
 /// `Y[m,n] = act(alpha * X[m,k] . W[n,k]^T + beta * C[m,n] + bias[n])`.
@@ -31,7 +35,7 @@ pub struct GemmParams {
     pub w: u64,
     /// Packed24 metadata words, 16-byte aligned; dense kernels: 0.
     pub metadata: u64,
-    /// C, `[m, n]` with row stride `ldc` and the type of Y, or 0 (then beta is 0).
+    /// C, `[m, n]` with row stride `ldc`, in the type that `output` says, or 0 (then beta is 0).
     pub c: u64,
     /// bias, `[n]` in the input type, or 0.
     pub bias: u64,
@@ -90,7 +94,7 @@ pub const fn partial_slot(block: u32, begins_tile: bool) -> u32 {
 pub const ALIGNED_X: u32 = 1;
 /// Bit of [`GemmParams::aligned`]: the same of W.
 pub const ALIGNED_W: u32 = 2;
-/// Bit of [`GemmParams::aligned`]: the same of Y, of C and of the address of bias, where present.
+/// Bit of [`GemmParams::aligned`]: addresses and row strides of Y, C and bias are multiples of 4 elements.
 pub const ALIGNED_EPILOGUE: u32 = 4;
 
 /// Prunes and packs `W[n,k]` to Packed24.

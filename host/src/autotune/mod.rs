@@ -216,8 +216,10 @@ impl Tuner {
         match (problem.dtype, problem.output) {
             (Dtype::F16, Output::Input) => self.measure_as::<f16, f16>(problem),
             (Dtype::F16, Output::F32) => self.measure_as::<f16, f32>(problem),
+            (Dtype::F16, Output::Int8) => self.measure_as::<f16, i8>(problem),
             (Dtype::Bf16, Output::Input) => self.measure_as::<bf16, bf16>(problem),
             (Dtype::Bf16, Output::F32) => self.measure_as::<bf16, f32>(problem),
+            (Dtype::Bf16, Output::Int8) => self.measure_as::<bf16, i8>(problem),
         }
     }
 

@@ -2,16 +2,15 @@
 
 use super::Problem;
 use crate::device::{Device, Memory};
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Epilogue, Fused};
 use crate::error::Result;
 use crate::gemm::{Plan, Weight};
 use crate::matrix::{Matrix, OutputOf, Value};
 use crate::measure::rotation;
 use crate::packed::PackedWeight;
 use crate::schedule::Choice;
-use layout::activation::Activation;
 use layout::packed24::LEGAL_NIBBLES;
-use layout::params::{ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X};
+use layout::params::{ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, Output};
 use reference::Element;
 use reference::random::{Fill, matrix};
 use std::sync::Arc;
@@ -24,11 +23,12 @@ const MOST_ROWS: usize = 1024;
 const SEED: u64 = 0x2463;
 
 /// What one launch takes.
-struct Set<T, O> {
+struct Set<T: Element, O: OutputOf<T>> {
     x: Matrix<T>,
     w: Operand<T>,
     bias: Option<Matrix<T>>,
-    c: Option<Matrix<O>>,
+    c: Option<Matrix<O::Addend>>,
+    row_scale: Option<Matrix<f32>>,
     y: Matrix<O>,
     /// Of X, W and Y.
     bytes: u64,
@@ -49,8 +49,8 @@ impl<T> Operand<T> {
 }
 
 /// Sets to rotate among, so that no launch finds in L2 what the one before it has read.
-pub struct Operands<T, O> {
-    activation: Activation,
+pub struct Operands<T: Element, O: OutputOf<T>> {
+    fused: Fused,
     sets: Vec<Set<T, O>>,
 }
 
@@ -79,7 +79,7 @@ impl<T: Element + Value, O: OutputOf<T>> Operands<T, O> {
                 }
             }
         }
-        Ok(Self { activation: problem.fused.activation, sets })
+        Ok(Self { fused: problem.fused, sets })
     }
 
     /// Launches of `choice`, one for each set.
@@ -87,8 +87,8 @@ impl<T: Element + Value, O: OutputOf<T>> Operands<T, O> {
     /// # Errors
     /// As [`Plan::new`].
     pub fn plans(&mut self, choice: Choice) -> Result<Vec<Plan<'_>>> {
-        let activation = self.activation;
-        self.sets.iter_mut().map(|set| set.plan(choice, activation)).collect()
+        let fused = self.fused;
+        self.sets.iter_mut().map(|set| set.plan(choice, fused)).collect()
     }
 }
 
@@ -119,31 +119,40 @@ impl<T: Element + Value, O: OutputOf<T>> Set<T, O> {
                 (Operand::Dense(w), bytes)
             }
         };
-        let like_y = || strided(device, m, n, aligned & ALIGNED_EPILOGUE != 0);
-        let y: Matrix<O> = like_y()?;
-        let c = problem.adds_c.then(like_y).transpose()?;
-        let bias = problem.fused.bias.then(|| Matrix::uninitialized(device, 1, n)).transpose()?;
+        let fused = problem.fused;
+        let columns = if fused.gated { n / 2 } else { n };
+        let y: Matrix<O> = strided(device, m, columns, aligned & ALIGNED_EPILOGUE != 0)?;
+        let c = || strided(device, m, n, aligned & ALIGNED_EPILOGUE != 0);
+        let c: Option<Matrix<O::Addend>> = fused.residual.then(c).transpose()?;
+        let vector = |cols| Matrix::uninitialized(device, 1, cols);
+        let bias: Option<Matrix<T>> = fused.bias.then(|| vector(n)).transpose()?;
+        let scaled = problem.output == Output::Int8;
+        let scales = || Matrix::uninitialized(device, 1, m);
+        let row_scale: Option<Matrix<f32>> = scaled.then(scales).transpose()?;
         // In f32, too, these bits are finite numbers.
-        c.iter().try_for_each(|c: &Matrix<O>| fill(c.memory(), bytes))?;
-        bias.iter().try_for_each(|bias: &Matrix<T>| fill(bias.memory(), bytes))?;
+        c.iter().try_for_each(|c| fill(c.memory(), bytes))?;
+        bias.iter().try_for_each(|bias| fill(bias.memory(), bytes))?;
+        row_scale.iter().try_for_each(|scales| fill(scales.memory(), bytes))?;
         let bytes = x.memory().bytes() + w_bytes + y.memory().bytes();
-        Ok(Self { x, w, bias, c, y, bytes })
+        Ok(Self { x, w, bias, c, row_scale, y, bytes })
     }
 
-    fn plan(&mut self, choice: Choice, activation: Activation) -> Result<Plan<'_>> {
-        let Self { x, w, bias, c, y, .. } = self;
-        let epilogue = epilogue(bias.as_ref(), c.as_ref(), activation);
+    fn plan(&mut self, choice: Choice, fused: Fused) -> Result<Plan<'_>> {
+        let Self { x, w, bias, c, row_scale, y, .. } = self;
+        let epilogue = epilogue(bias.as_ref(), c.as_ref(), row_scale.as_ref(), fused);
         Plan::new(Some(choice), x, w.weight(), &epilogue, y)
     }
 }
 
-fn epilogue<'a, T, O>(
+fn epilogue<'a, T: Element, O: OutputOf<T>>(
     bias: Option<&'a Matrix<T>>,
-    c: Option<&'a Matrix<O>>,
-    activation: Activation,
+    c: Option<&'a Matrix<O::Addend>>,
+    row_scale: Option<&'a Matrix<f32>>,
+    fused: Fused,
 ) -> Epilogue<'a, T, O> {
     let beta = if c.is_some() { 1.0 } else { 0.0 };
-    Epilogue { alpha: 1.0, beta, c, bias, activation }
+    let Fused { activation, gated, .. } = fused;
+    Epilogue { alpha: 1.0, beta, c, bias, activation, gated, row_scale }
 }
 
 /// A matrix whose rows begin at multiples of 16 bytes, or do not.
@@ -155,7 +164,7 @@ fn strided<V: Value>(
 ) -> Result<Matrix<V>> {
     let stride = match aligned {
         true => cols.next_multiple_of(8),
-        false => cols + usize::from(cols.is_multiple_of(8)),
+        false => cols + usize::from(cols.is_multiple_of(4)),
     };
     Matrix::uninitialized(device, rows, stride)?.view(0, 0, rows, cols)
 }
@@ -188,9 +197,10 @@ mod tests {
     use super::*;
     use crate::EmulatedDevice;
     use half::{bf16, f16};
+    use layout::activation::Activation;
     use layout::instance::Dtype;
     use layout::packed24::is_legal;
-    use layout::params::Output;
+    use reference::Scalar;
 
     #[test]
     fn metadata_is_legal_and_varied() {
@@ -207,7 +217,8 @@ mod tests {
         let operands = Operands::<T, O>::new(&device, &problem).unwrap();
         assert_eq!(operands.sets.len(), 2, "the emulator has no L2");
         for set in &operands.sets {
-            let epilogue = epilogue(set.bias.as_ref(), set.c.as_ref(), problem.fused.activation);
+            let Set { bias, c, row_scale, .. } = set;
+            let epilogue = epilogue(bias.as_ref(), c.as_ref(), row_scale.as_ref(), problem.fused);
             let of = Problem::of(&set.x, &set.w.weight(), &epilogue, &set.y);
             assert_eq!(of, problem);
             assert!(set.x.to_vec().unwrap().iter().any(|x| x.to_f32() != 0.0));
@@ -222,12 +233,19 @@ mod tests {
 
     #[test]
     fn operands_are_those_of_the_problem() {
-        let bias = crate::epilogue::Fused { bias: true, activation: Activation::Gelu };
-        for (m, n, k) in [(3, 16, 64), (17, 33, 40), (1, 1, 1)] {
+        let gelu = Activation::Gelu;
+        let bias = Fused { bias: true, activation: gelu, ..Default::default() };
+        let residual = Fused { residual: true, ..Default::default() };
+        let gated = Fused { gated: true, ..bias };
+        for (m, n, k) in [(3, 16, 64), (17, 33, 40), (5, 12, 20), (1, 1, 1)] {
             for sparse in [false, true] {
                 let plain = Problem::new(sparse, Dtype::F16, m, n, k);
                 check::<f16, f16>(plain);
-                check::<f16, f32>(Problem { output: Output::F32, adds_c: true, ..plain });
+                check::<f16, f32>(Problem { output: Output::F32, fused: residual, ..plain });
+                check::<f16, i8>(Problem { output: Output::Int8, fused: residual, ..plain });
+                if n.is_multiple_of(2) {
+                    check::<f16, f16>(Problem { fused: gated, ..plain });
+                }
                 let bits = if sparse { ALIGNED_W } else { 0 };
                 for aligned in [bits, bits | ALIGNED_X, bits | ALIGNED_EPILOGUE] {
                     let plain = Problem::new(sparse, Dtype::Bf16, m, n, k);

@@ -24,22 +24,23 @@ pub struct Problem {
     pub k: usize,
     /// What is fused behind the product.
     pub fused: Fused,
-    /// Whether `beta * C` is added.
-    pub adds_c: bool,
-    /// Type of Y and C.
+    /// Type of Y, and of C but for int8.
     pub output: Output,
-    /// Which operands kernels may touch 16 bytes at a time: the `ALIGNED_*` bits of [`layout::params`].
+    /// Which operands kernels may touch several elements at a time: the `ALIGNED_*` bits of
+    /// [`layout::params`].
     pub aligned: u32,
 }
 
 impl Problem {
     /// The product alone, of operands without gaps, Y in the type of X.
     pub fn new(sparse: bool, dtype: Dtype, m: usize, n: usize, k: usize) -> Self {
-        let rows = |cols: usize, bit: u32| if cols.is_multiple_of(8) { bit } else { 0 };
-        let w = if sparse { ALIGNED_W } else { rows(k, ALIGNED_W) };
-        let aligned = rows(k, ALIGNED_X) | w | rows(n, ALIGNED_EPILOGUE);
-        let (fused, adds_c, output) = (Fused::default(), false, Output::Input);
-        Self { sparse, dtype, m, n, k, fused, adds_c, output, aligned }
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        let rows_of_k = k.is_multiple_of(8);
+        let aligned = flag(rows_of_k, ALIGNED_X)
+            | flag(sparse || rows_of_k, ALIGNED_W)
+            | flag(n.is_multiple_of(4), ALIGNED_EPILOGUE);
+        let (fused, output) = (Fused::default(), Output::Input);
+        Self { sparse, dtype, m, n, k, fused, output, aligned }
     }
 
     /// That of these operands.
@@ -55,8 +56,12 @@ impl Problem {
             m: x.rows(),
             n: w.n(),
             k: w.k(),
-            fused: Fused { bias: epilogue.bias.is_some(), activation: epilogue.activation },
-            adds_c: epilogue.c.is_some() && epilogue.beta != 0.0,
+            fused: Fused {
+                bias: epilogue.bias.is_some(),
+                residual: epilogue.c.is_some() && epilogue.beta != 0.0,
+                gated: epilogue.gated,
+                activation: epilogue.activation,
+            },
             output: O::OUTPUT,
             aligned: alignment(x, w, epilogue, y),
         }
@@ -80,9 +85,9 @@ impl Problem {
     /// | `op` | `dense` or `sparse` |
     /// | `m`, `n`, `k` | extents, decimal |
     /// | `dtype` | type of X, W and bias: `f16` or `bf16` |
-    /// | `epilogue` | a name of [`Fused`], and `+c` behind it where `beta * C` is added |
-    /// | `y` | type of Y and C: `f16`, `bf16` or `f32` |
-    /// | `layout` | which of `x`, `w` and `y` (with C and bias) kernels may touch 16 bytes at a time, or `-` |
+    /// | `epilogue` | a name of [`Fused`] |
+    /// | `y` | type of Y: `f16`, `bf16`, `f32` or `int8` |
+    /// | `layout` | which of `x`, `w` and `y` (with C and bias) kernels may touch several elements at a time, or `-` |
     /// | `gpu`, `sm`, `driver` | [`DeviceInfo`], a `;` in it replaced by `,`; `sm` without a dot |
     /// | `ptx` | [`ptx::SM_80_BLAKE3`] |
     ///
@@ -95,20 +100,20 @@ impl Problem {
         let output = match self.output {
             Output::Input => dtype,
             Output::F32 => "f32",
+            Output::Int8 => "int8",
         };
         let bits = [(ALIGNED_X, 'x'), (ALIGNED_W, 'w'), (ALIGNED_EPILOGUE, 'y')];
         let aligned = bits.into_iter().filter(|(bit, _)| self.aligned & bit != 0);
         let layout = aligned.map(|(_, name)| name).collect::<String>();
         let plain = |text: &str| text.replace(';', ",");
         format!(
-            "op={};m={};n={};k={};dtype={dtype};epilogue={}{};y={output};layout={};\
+            "op={};m={};n={};k={};dtype={dtype};epilogue={};y={output};layout={};\
              gpu={};sm={}{};driver={};ptx={}",
             if self.sparse { "sparse" } else { "dense" },
             self.m,
             self.n,
             self.k,
             self.fused,
-            if self.adds_c { "+c" } else { "" },
             if layout.is_empty() { "-" } else { &layout },
             plain(&device.name),
             device.sm.0,
@@ -144,13 +149,17 @@ mod tests {
         assert_eq!(plain.key(&device()), format!("{want}{}", ptx::SM_80_BLAKE3));
 
         let odd = Problem {
-            fused: Fused { bias: true, activation: Activation::GeluTanh },
-            adds_c: true,
+            fused: Fused {
+                bias: true,
+                residual: true,
+                gated: false,
+                activation: Activation::GeluTanh,
+            },
             output: Output::F32,
             ..Problem::new(false, Dtype::Bf16, 1, 33, 7)
         };
         let name = "a; b".to_owned();
-        let want = "op=dense;m=1;n=33;k=7;dtype=bf16;epilogue=bias-gelu-tanh+c;y=f32;layout=-;\
+        let want = "op=dense;m=1;n=33;k=7;dtype=bf16;epilogue=bias-residual-gelu-tanh;y=f32;layout=-;\
                     gpu=a, b;sm=90;driver=13.0 (580.159.04);ptx=";
         assert_eq!(
             odd.key(&DeviceInfo { name, ..device() }),
@@ -173,9 +182,11 @@ mod tests {
             Problem { m: 65, ..problem },
             Problem { n: 65, ..problem },
             Problem { k: 65, ..problem },
-            Problem { fused: Fused { bias: true, activation: Activation::None }, ..problem },
-            Problem { adds_c: true, ..problem },
+            Problem { fused: Fused { bias: true, ..Default::default() }, ..problem },
+            Problem { fused: Fused { residual: true, ..Default::default() }, ..problem },
+            Problem { fused: Fused { gated: true, ..Default::default() }, ..problem },
             Problem { output: Output::F32, ..problem },
+            Problem { output: Output::Int8, ..problem },
             Problem { aligned: ALIGNED_X, ..problem },
         ];
         keys.extend(others.map(|other| other.key(&device())));

@@ -99,9 +99,12 @@ pub enum PeerError {
     },
 }
 
-/// The form in which a peer fuses `fused`, or `None` where it has none: peers have no SiLU, and of GELU they
-/// have the tanh form alone.
+/// The form in which a peer fuses `fused`, or `None` where it has none: peers have no SiLU and no gates, of
+/// GELU they have the tanh form alone, and a residual is not asked of them here.
 pub fn fused_form(fused: Fused) -> Option<Fused> {
+    if fused.residual || fused.gated {
+        return None;
+    }
     let activation = match fused.activation {
         Activation::Gelu => Activation::GeluTanh,
         Activation::Silu => return None,
