@@ -1,7 +1,7 @@
 //! What a row can be computed with: the kernels of the GPU and those of the CPU.
 
 use clap::ValueEnum;
-use layout::instance::Dtype;
+use layout::instance::{Accumulator, Dtype};
 use sparseflow::{Choice, Schedule, kernels};
 use std::fmt;
 
@@ -98,6 +98,14 @@ impl Kernel {
         match self {
             Self::Gemm(choice) => choice.kernel.dtype,
             Self::Compress(dtype) | Self::Cpu(_, dtype) => dtype,
+        }
+    }
+
+    /// The type that it sums products in.
+    pub fn accumulator(self) -> Accumulator {
+        match self {
+            Self::Gemm(choice) => choice.kernel.accumulator,
+            Self::Compress(_) | Self::Cpu(..) => Accumulator::F32,
         }
     }
 }

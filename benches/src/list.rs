@@ -25,11 +25,11 @@ pub fn text() -> String {
     );
     for kernel in Kernel::gpu().chain(Kernel::cpu()) {
         let Kernel::Gemm(Choice { kernel: instance, .. }) = kernel else {
-            text += &format!("  {:30} {}\n", kernel.name(), kernel.op());
+            text += &format!("  {:34} {}\n", kernel.name(), kernel.op());
             continue;
         };
         text += &format!(
-            "  {:30} {:8} tile {}x{}x{}, {} stages, {} threads, {} KiB of shared memory\n",
+            "  {:34} {:8} tile {}x{}x{}, {} stages, {} threads, {} KiB of shared memory\n",
             kernel.name(),
             kernel.op(),
             instance.bm,

@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
         }
         for cases in cases.chunk_by(|a, b| a.fused == b.fused) {
             let fused = cases[0].fused;
-            let judged = problem.judge(sparse, fused)?;
+            let mut judged = problem.judge(sparse, fused)?;
             let outcomes = gemm.peers(fused);
             let peers = match fused_form(fused) {
                 // Peers have another form of the epilogue, which is judged by itself.
@@ -121,6 +121,7 @@ impl<'a> Run<'a> {
                         continue;
                     }
                 };
+                judged = judged.accumulated_in(case.kernel.accumulator());
                 let verdict = Verdict::from(check(&judged, MatRef::contiguous(&y, m, n)?)?);
                 self.dump_gemm(problem, sparse, case, &y)?;
                 drop(y);

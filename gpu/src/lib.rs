@@ -5,6 +5,7 @@
 //! | [`wmma`] | `wmma_dense_*`: the classic dense GEMM, wmma from padded shared memory |
 //! | [`ampere::dense`] | `sm80_dense_*`: mma.sync from swizzled shared memory |
 //! | [`ampere::sparse`] | `sm80_sparse24_*`: mma.sp over Packed24 |
+//! | [`ampere::accumulator`] | what the sm80 kernels sum in: f32, or f16 (`*_acc16`) |
 //! | [`compress`] | `compress24_*`: prune and pack W in one pass |
 //! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
 //! | [`load`] | tiles of an operand, from global to shared memory, edges included |
@@ -19,17 +20,22 @@
 // stmt_expr_attributes: closures that must be inlined, or what they capture goes to local memory.
 #![feature(abi_ptx, asm_experimental_arch, stmt_expr_attributes)]
 
-/// Turns a family's list of instances (`layout::instance`) into entries, f16 and bf16 of each line. The
-/// module defines before it `instance!`, which names the generic kernel with an instance's constants.
+/// Turns a list of instances (`layout::instance`) into entries: f16 and bf16 of each line, or the one of a
+/// line that sums in f16. The module defines before it `instance!`, which names the generic kernel with an
+/// instance's types and constants.
 macro_rules! define_kernels {
     ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
         [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
-        define_kernels!(@one $f16 F16 $bm $bn $bk $wm $wn $stages $min_blocks);
-        define_kernels!(@one $bf16 Bf16 $bm $bn $bk $wm $wn $stages $min_blocks);
+        define_kernels!(@one $f16 F16 F32 $bm $bn $bk $wm $wn $stages $min_blocks);
+        define_kernels!(@one $bf16 Bf16 F32 $bm $bn $bk $wm $wn $stages $min_blocks);
     )*};
-    (@one $name:ident $type:ident $bm:literal $bn:literal $bk:literal
+    ($family:ident $($acc16:ident [$bm:literal, $bn:literal, $bk:literal]
+        [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
+        define_kernels!(@one $acc16 F16 F16 $bm $bn $bk $wm $wn $stages $min_blocks);
+    )*};
+    (@one $name:ident $type:ident $accumulator:ident $bm:literal $bn:literal $bk:literal
         $wm:literal $wn:literal $stages:literal $min_blocks:literal) => {
-        /// An instance of the module's kernel; its name says type and tile.
+        /// An instance of the module's kernel; its name says types and tile.
         ///
         /// # Safety
         /// `p` describes valid operands and, with the grid, a schedule that covers Y; threads and shared
@@ -38,7 +44,7 @@ macro_rules! define_kernels {
         pub unsafe fn $name(p: GemmParams) {
             // SAFETY: as the caller vouches.
             unsafe {
-                instance!(::layout::packed24::$type, $bm, $bn, $bk, $wm, $wn, $stages)(&p)
+                instance!(::layout::packed24::$type, $accumulator, $bm, $bn, $bk, $wm, $wn, $stages)(&p)
             }
         }
     };
@@ -46,6 +52,7 @@ macro_rules! define_kernels {
 
 pub mod ampere {
     //! Kernels for sm_80 and everything after it.
+    pub mod accumulator;
     pub mod dense;
     pub mod sparse;
 }

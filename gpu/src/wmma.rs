@@ -156,7 +156,7 @@ unsafe fn dense<
 }
 
 macro_rules! instance {
-    ($type:ty, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
+    ($type:ty, F32, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
         $stages:literal) => {
         dense::<
             $type,

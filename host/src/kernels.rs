@@ -2,7 +2,7 @@
 
 use crate::device::DeviceInfo;
 use crate::error::{Error, Result};
-use layout::instance::{Dtype, INSTANCES, Instance};
+use layout::instance::{Accumulator, Dtype, INSTANCES, Instance};
 
 /// Every GEMM kernel.
 pub fn all() -> impl Iterator<Item = &'static Instance> {
@@ -29,13 +29,16 @@ pub fn obstacle(kernel: &Instance, device: &DeviceInfo) -> Option<String> {
     })
 }
 
-/// The kernels for dense or sparse W of type `dtype` that `device` can run.
+/// The kernels for dense or sparse W of type `dtype` that `device` can run, to choose from without being
+/// asked: those that sum in f16 lose accuracy and are only taken by name.
 ///
 /// # Errors
 /// [`Error::NoKernel`] where there is none.
 pub fn eligible(sparse: bool, dtype: Dtype, device: &DeviceInfo) -> Result<Vec<&'static Instance>> {
-    let kind: Vec<_> =
-        all().filter(|i| i.family.is_sparse() == sparse && i.dtype == dtype).collect();
+    let kind: Vec<_> = all()
+        .filter(|i| i.family.is_sparse() == sparse && i.dtype == dtype)
+        .filter(|i| i.accumulator == Accumulator::F32)
+        .collect();
     let fit: Vec<_> = kind.iter().copied().filter(|i| obstacle(i, device).is_none()).collect();
     if fit.is_empty() {
         return Err(Error::NoKernel {
@@ -73,11 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_does_not_fit_is_never_eligible() {
+    fn a_kernel_that_does_not_fit_or_sums_in_f16_is_never_eligible() {
         for sparse in [false, true] {
             for dtype in [Dtype::F16, Dtype::Bf16] {
                 let fit = eligible(sparse, dtype, &device(99 * 1024)).unwrap();
                 assert!(fit.iter().all(|i| i.shared_bytes() <= 99 * 1024));
+                assert!(fit.iter().all(|i| i.accumulator == Accumulator::F32));
                 assert!(fit.len() < eligible(sparse, dtype, &device(227 * 1024)).unwrap().len());
             }
         }

@@ -9,19 +9,10 @@ use crate::gemm::{Weights, check_operands};
 use crate::matrix::MatRef;
 use crate::product::{Block, ROWS_TOGETHER, product};
 use crate::tile::Real;
+use layout::instance::Accumulator;
 
 /// Largest K whose sums in f32 can be bounded: half a unit of relative error.
 pub const MAX_DEPTH: usize = 1 << 23;
-
-/// The type that products are summed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Accumulator {
-    /// f32.
-    #[default]
-    F32,
-    /// f16, on tensor cores: see [`tolerance`](crate::tolerance).
-    F16,
-}
 
 /// What Y has to be, for some of its rows.
 #[derive(Clone, Debug)]
@@ -58,7 +49,8 @@ pub(crate) struct JudgedRow<'a> {
 }
 
 impl Judged {
-    /// The same result, to be expected of a product that was summed in another type than f32.
+    /// The same result, to be expected of a product that was summed in another type than f32 (see
+    /// [`tolerance`](crate::tolerance)).
     pub fn accumulated_in(self, accumulator: Accumulator) -> Self {
         Self { accumulator, ..self }
     }

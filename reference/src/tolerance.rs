@@ -67,9 +67,10 @@ use crate::element::{Element, OutputOf, Scalar};
 use crate::epilogue::Epilogue;
 use crate::error::Error;
 use crate::gemm::{Weights, check_y};
-use crate::judge::{Accumulator, Judged, judge_rows};
+use crate::judge::{Judged, judge_rows};
 use crate::matrix::MatRef;
 use half::f16;
+use layout::instance::Accumulator;
 
 /// Rows of Y that [`verify`] judges at a time: 16 bytes an element is what it needs in memory.
 const ROWS_AT_A_TIME: usize = 1024;

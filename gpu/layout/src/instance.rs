@@ -2,6 +2,7 @@
 //!
 //! Each family's macro hands its list to a macro of the caller: `gpu` turns a line into two kernels
 //! (f16 and bf16), [`INSTANCES`] into two entries of the registry. To add a tile shape, add a line.
+//! Kernels that sum in f16 take f16 only: a line of theirs is one kernel.
 //! The columns: entry names, `[BM tokens, BN features, BK]`, `[warps along tokens, along features]`,
 //! pipeline stages, blocks per SM (which caps the registers).
 
@@ -58,6 +59,34 @@ macro_rules! sm80_sparse24_instances {
     };
 }
 
+/// `sm80_dense_*_acc16`: sums in f16. They are for RTX 3090 and 4090, whose tensor cores take twice as long
+/// to sum in f32: every tile fits their 99 KiB a block, and two blocks of the smaller ones their 100 KiB a
+/// multiprocessor.
+#[macro_export]
+macro_rules! sm80_dense_acc16_instances {
+    ($each:ident) => {
+        $each! {
+            Sm80Dense
+            sm80_dense_f16_128x256x32_acc16 [128, 256, 32] [2, 4] 4 1;
+            sm80_dense_f16_128x128x32_acc16 [128, 128, 32] [2, 2] 3 2;
+            sm80_dense_f16_64x64x64_acc16 [64, 64, 64] [2, 2] 3 3;
+        }
+    };
+}
+
+/// `sm80_sparse24_*_acc16`: sums in f16. The largest tile is beyond the 99 KiB of RTX 3090 and 4090.
+#[macro_export]
+macro_rules! sm80_sparse24_acc16_instances {
+    ($each:ident) => {
+        $each! {
+            Sm80Sparse24
+            sm80_sparse24_f16_128x256x64_acc16 [128, 256, 64] [2, 4] 4 1;
+            sm80_sparse24_f16_128x128x64_acc16 [128, 128, 64] [2, 2] 3 2;
+            sm80_sparse24_f16_64x64x64_acc16 [64, 64, 64] [2, 2] 3 3;
+        }
+    };
+}
+
 /// Which source a kernel is an instance of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -78,6 +107,28 @@ pub enum Dtype {
     Bf16,
 }
 
+/// The type that a kernel sums products in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Accumulator {
+    /// f32.
+    #[default]
+    F32,
+    /// f16: twice the rate on RTX 3090 and 4090, for f16 operands only. Each `mma` rounds the running sum to
+    /// 11 bits, and sums from 65520 on are infinite. Parts of a split K are added in f32.
+    F16,
+}
+
+impl Accumulator {
+    /// How many parts of its tokens a warp stages one after the other in the epilogue, each in the place of
+    /// the one before. Two halve what staging needs, which lets 128x256 fit 99 KiB.
+    pub const fn staging_parts(self) -> u32 {
+        match self {
+            Self::F32 => 1,
+            Self::F16 => 2,
+        }
+    }
+}
+
 /// One GEMM kernel: what a launcher must know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -87,6 +138,8 @@ pub struct Instance {
     pub family: Family,
     /// Element type of the operands.
     pub dtype: Dtype,
+    /// The type that products are summed in.
+    pub accumulator: Accumulator,
     /// Tokens of Y per block.
     pub bm: u32,
     /// Features of Y per block.
@@ -141,11 +194,11 @@ impl Instance {
     }
 
     /// Dynamic shared memory of a block in bytes: the pipeline, and after it, in the same place, each
-    /// warp's part of the Y tile in f32.
+    /// warp's part of the Y tile in f32, or one of the parts of it that are staged in turn.
     pub const fn shared_bytes(&self) -> u32 {
         let pipeline = self.stages * self.family.stage_bytes(self.bm, self.bn, self.bk);
         let pitch = self.bn / self.warps_n + self.family.staging_padding();
-        let staging = self.warps_n * self.bm * pitch * 4;
+        let staging = self.warps_n * self.bm * pitch * 4 / self.accumulator.staging_parts();
         if pipeline > staging { pipeline } else { staging }
     }
 }
@@ -154,16 +207,21 @@ macro_rules! entries {
     ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
         [$wm:literal, $wn:literal] $stages:literal $blocks:literal;)*) => {
         &[$(
-            entries!(@one $family F16 $f16 $bm $bn $bk $wm $wn $stages $blocks),
-            entries!(@one $family Bf16 $bf16 $bm $bn $bk $wm $wn $stages $blocks),
+            entries!(@one $family F16 F32 $f16 $bm $bn $bk $wm $wn $stages $blocks),
+            entries!(@one $family Bf16 F32 $bf16 $bm $bn $bk $wm $wn $stages $blocks),
         )*]
     };
-    (@one $family:ident $dtype:ident $name:ident $bm:literal $bn:literal $bk:literal
+    ($family:ident $($acc16:ident [$bm:literal, $bn:literal, $bk:literal]
+        [$wm:literal, $wn:literal] $stages:literal $blocks:literal;)*) => {
+        &[$(entries!(@one $family F16 F16 $acc16 $bm $bn $bk $wm $wn $stages $blocks)),*]
+    };
+    (@one $family:ident $dtype:ident $accumulator:ident $name:ident $bm:literal $bn:literal $bk:literal
         $wm:literal $wn:literal $stages:literal $blocks:literal) => {
         Instance {
             name: stringify!($name),
             family: Family::$family,
             dtype: Dtype::$dtype,
+            accumulator: Accumulator::$accumulator,
             bm: $bm,
             bn: $bn,
             bk: $bk,
@@ -175,11 +233,13 @@ macro_rules! entries {
     };
 }
 
-/// Every GEMM kernel, by family.
-pub const INSTANCES: [&[Instance]; 3] = [
+/// Every GEMM kernel, by family and accumulator.
+pub const INSTANCES: [&[Instance]; 5] = [
     wmma_dense_instances!(entries),
     sm80_dense_instances!(entries),
     sm80_sparse24_instances!(entries),
+    sm80_dense_acc16_instances!(entries),
+    sm80_sparse24_acc16_instances!(entries),
 ];
 
 #[cfg(test)]
@@ -200,18 +260,36 @@ mod tests {
                 Dtype::F16 => "f16",
                 Dtype::Bf16 => "bf16",
             };
-            assert_eq!(i.name, format!("{family}_{dtype}_{}x{}x{}", i.bm, i.bn, i.bk));
+            let accumulator = match i.accumulator {
+                Accumulator::F32 => "",
+                Accumulator::F16 => "_acc16",
+            };
+            let tile = format!("{}x{}x{}", i.bm, i.bn, i.bk);
+            assert_eq!(i.name, format!("{family}_{dtype}_{tile}{accumulator}"));
         }
     }
 
     #[test]
     fn every_family_fits_99_kib() {
         // sm_86 and sm_89 allow 99 KiB of shared memory a block.
-        for family in INSTANCES {
+        let fits = |i: &&Instance| i.shared_bytes() <= 99 * 1024;
+        for list in INSTANCES {
             for dtype in [Dtype::F16, Dtype::Bf16] {
-                assert!(family.iter().any(|i| i.dtype == dtype && i.shared_bytes() <= 99 * 1024));
+                let mut of_type = list.iter().filter(|i| i.dtype == dtype);
+                let none = of_type.clone().next().is_none();
+                assert!(of_type.any(|i| fits(&i)) || none && dtype == Dtype::Bf16);
             }
         }
+        let acc16 = |i: &&Instance| i.accumulator == Accumulator::F16;
+        let dense = INSTANCES.into_iter().flatten().filter(|i| i.family == Family::Sm80Dense);
+        assert!(dense.filter(acc16).all(|i| fits(&i)));
+    }
+
+    #[test]
+    fn sums_in_f16_are_of_f16() {
+        let mut acc16 =
+            INSTANCES.into_iter().flatten().filter(|i| i.accumulator == Accumulator::F16);
+        assert!(acc16.all(|i| i.dtype == Dtype::F16 && i.family != Family::WmmaDense));
     }
 
     #[test]

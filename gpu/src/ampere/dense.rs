@@ -15,6 +15,7 @@
 //! Constraints: BK is 32 or a multiple of 64 with at least two k16 steps; NT is even, since one
 //! `ldmatrix.x4` loads B for two n8 tiles; the rest is asserted by the loader.
 
+use super::accumulator::{self, Accumulator};
 use crate::epilogue::Staging;
 use crate::load::TileLoader;
 use crate::pipeline::{self, Tiles};
@@ -22,8 +23,8 @@ use crate::work::{self, Segment};
 use crate::{k_blocks, tile_origin, tiles};
 use cuda_std::convert::Convert;
 use cuda_std::mma::Mma;
-use cuda_std::{ldmatrix, shared, thread};
-use layout::instance::Family;
+use cuda_std::{ldmatrix, shared, thread, warp};
+use layout::instance::{self, Family};
 use layout::params::{ALIGNED_W, ALIGNED_X, GemmParams};
 use layout::{fragment, swizzle};
 
@@ -43,7 +44,8 @@ struct Fragments<const MT: usize, const NT: usize> {
 /// instance.
 #[inline(always)]
 unsafe fn dense<
-    T: Mma + Convert,
+    T: Mma<A> + Convert,
+    A: Accumulator,
     const BM: u32,
     const BN: u32,
     const BK: u32,
@@ -56,6 +58,8 @@ unsafe fn dense<
     const NT: usize,
     const WARP_M: u32,
     const WARP_N: u32,
+    const PARTS: u32,
+    const PART_M: u32,
 >(
     p: &GemmParams,
 ) {
@@ -83,7 +87,7 @@ unsafe fn dense<
         let a_at = x_at + warp_m * WARP_M * BK * 2 + swizzle::offset(a_row, a_chunk, chunks);
         let b_at = w_at + warp_n * WARP_N * BK * 2 + swizzle::offset(b_row, b_chunk, chunks);
 
-        let mut acc = [[[0f32; 4]; NT]; MT];
+        let mut acc = [[A::ZERO; NT]; MT];
         let nothing = Fragments { a: [[0; 4]; MT], b: [[0; 2]; NT] };
         let fragments = #[inline(always)]
         |slot, step, _: &_| {
@@ -143,36 +147,56 @@ unsafe fn dense<
             mma,
         );
 
-        let flat = acc.as_flattened_mut().as_flattened_mut();
+        let mut sums = [[[0f32; 4]; NT]; MT];
+        for i in 0..MT {
+            for j in 0..NT {
+                sums[i][j] = acc[i][j].widen();
+            }
+        }
+        let flat = sums.as_flattened_mut().as_flattened_mut();
         // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
         if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
             return;
         }
-        let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
-        for i in 0..MT {
-            for j in 0..NT {
-                for half in 0..2 {
-                    let (row, column) = fragment::accumulator(lane, 2 * half);
-                    let [c0, c1] = [acc[i][j][2 * half as usize], acc[i][j][2 * half as usize + 1]];
-                    // SAFETY: the element lies in the warp's staging area, which is free.
-                    unsafe {
-                        let at = staging.at(i as u32 * 16 + row, j as u32 * 8 + column);
-                        shared::store_f32x2(at, c0, c1);
+        let staging = Staging::<PART_M, WARP_N, PADDING>::new(base, warp);
+        // A loop that is not unrolled: the code of the epilogue exists once.
+        for part in 0..if PARTS == 1 { 1 } else { thread::opaque(PARTS) } {
+            if part > 0 {
+                warp::sync_warp();
+            }
+            let tiles = const { PART_M as usize / 16 };
+            for i in 0..tiles {
+                for j in 0..NT {
+                    for half in 0..2 {
+                        let (row, column) = fragment::accumulator(lane, 2 * half);
+                        let at = 2 * half as usize;
+                        let [c0, c1] = [sums[i][j][at], sums[i][j][at + 1]];
+                        // SAFETY: the element lies in the warp's staging area, which is free.
+                        unsafe {
+                            let at = staging.at(i as u32 * 16 + row, j as u32 * 8 + column);
+                            shared::store_f32x2(at, c0, c1);
+                        }
                     }
                 }
             }
+            let (token0, feature0) = (m0 + warp_m * WARP_M + part * PART_M, n0 + warp_n * WARP_N);
+            // SAFETY: staged above by all lanes; `p` is valid.
+            unsafe { staging.store::<T>(p, token0, feature0) }
+            // The next part's place among the registers is constant, and what is done with is not kept.
+            for i in tiles..MT {
+                sums[i - tiles] = sums[i];
+            }
         }
-        // SAFETY: staged above by all lanes; `p` is valid.
-        unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
     };
     work::for_each(p, tiles(p, BM, BN), k_blocks(p, BK), each);
 }
 
 macro_rules! instance {
-    ($type:ty, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
+    ($type:ty, $accumulator:ident, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
         $stages:literal) => {
         dense::<
             $type,
+            accumulator::$accumulator,
             $bm,
             $bn,
             $bk,
@@ -185,8 +209,11 @@ macro_rules! instance {
             { $bn / $wn / 8 },
             { $bm / $wm },
             { $bn / $wn },
+            { instance::Accumulator::$accumulator.staging_parts() },
+            { $bm / $wm / instance::Accumulator::$accumulator.staging_parts() },
         >
     };
 }
 
 layout::sm80_dense_instances!(define_kernels);
+layout::sm80_dense_acc16_instances!(define_kernels);

@@ -20,6 +20,7 @@
 //! rows of a tile past that repeat the last metadata block, because every nibble the hardware sees
 //! must be legal, with zero values.
 
+use super::accumulator::{self, Accumulator};
 use crate::epilogue::Staging;
 use crate::load::TileLoader;
 use crate::pipeline::{self, Tiles};
@@ -27,8 +28,8 @@ use crate::work::{self, Segment};
 use crate::{k_blocks, tile_origin, tiles};
 use cuda_std::convert::Convert;
 use cuda_std::mma_sp::MmaSp;
-use cuda_std::{cp_async, ldmatrix, shared, thread};
-use layout::instance::Family;
+use cuda_std::{cp_async, ldmatrix, shared, thread, warp};
+use layout::instance::{self, Family};
 use layout::packed24::{BLOCK_COLS, BLOCK_ROWS, BLOCK_WORDS};
 use layout::params::{ALIGNED_X, GemmParams};
 use layout::{fragment, swizzle};
@@ -55,7 +56,8 @@ struct Fragments<const FT: usize, const HALF_TT: usize> {
 /// instance.
 #[inline(always)]
 unsafe fn sparse<
-    T: MmaSp + Convert,
+    T: MmaSp<A> + Convert,
+    A: Accumulator,
     const BM: u32,
     const BN: u32,
     const BK: u32,
@@ -70,6 +72,8 @@ unsafe fn sparse<
     const HALF_TT: usize,
     const WARP_M: u32,
     const WARP_N: u32,
+    const PARTS: u32,
+    const PART_M: u32,
 >(
     p: &GemmParams,
 ) {
@@ -123,7 +127,7 @@ unsafe fn sparse<
         let metadata_base =
             base + metadata_at + warp_n * (WARP_N / BLOCK_ROWS as u32) * row_chunks * 16 + lane * 4;
 
-        let mut acc = [[[0f32; 4]; TT]; FT];
+        let mut acc = [[A::ZERO; TT]; FT];
         let nothing = Fragments { a: [[0; 4]; FT], b: [[0; 4]; HALF_TT], metadata: [0; FT] };
         let fragments = #[inline(always)]
         |slot, step, previous: &Fragments<FT, HALF_TT>| {
@@ -213,36 +217,57 @@ unsafe fn sparse<
             mma,
         );
 
-        let flat = acc.as_flattened_mut().as_flattened_mut();
+        let mut sums = [[[0f32; 4]; TT]; FT];
+        for i in 0..FT {
+            for j in 0..TT {
+                sums[i][j] = acc[i][j].widen();
+            }
+        }
+        let flat = sums.as_flattened_mut().as_flattened_mut();
         // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
         if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
             return;
         }
         // The accumulator's rows are features: it is transposed on its way to the staging area.
-        let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
-        for i in 0..FT {
-            for j in 0..TT {
-                for r in 0..4 {
-                    let (feature, token) = fragment::accumulator(lane, r);
-                    // SAFETY: the element lies in the warp's staging area, which is free.
-                    unsafe {
-                        let at = staging.at(j as u32 * 8 + token, i as u32 * 16 + feature);
-                        shared::store_f32(at, acc[i][j][r as usize]);
+        let staging = Staging::<PART_M, WARP_N, PADDING>::new(base, warp);
+        // A loop that is not unrolled: the code of the epilogue exists once.
+        for part in 0..if PARTS == 1 { 1 } else { thread::opaque(PARTS) } {
+            if part > 0 {
+                warp::sync_warp();
+            }
+            let tiles = const { PART_M as usize / 8 };
+            for i in 0..FT {
+                for j in 0..tiles {
+                    for r in 0..4 {
+                        let (feature, token) = fragment::accumulator(lane, r);
+                        // SAFETY: the element lies in the warp's staging area, which is free.
+                        unsafe {
+                            let at = staging.at(j as u32 * 8 + token, i as u32 * 16 + feature);
+                            shared::store_f32(at, sums[i][j][r as usize]);
+                        }
                     }
                 }
             }
+            let (token0, feature0) = (m0 + warp_m * WARP_M + part * PART_M, n0 + warp_n * WARP_N);
+            // SAFETY: staged above by all lanes; `p` is valid.
+            unsafe { staging.store::<T>(p, token0, feature0) }
+            // The next part's place among the registers is constant, and what is done with is not kept.
+            for i in 0..FT {
+                for j in tiles..TT {
+                    sums[i][j - tiles] = sums[i][j];
+                }
+            }
         }
-        // SAFETY: staged above by all lanes; `p` is valid.
-        unsafe { staging.store::<T>(p, m0 + warp_m * WARP_M, n0 + warp_n * WARP_N) }
     };
     work::for_each(p, tiles(p, BM, BN), k_blocks(p, BK), each);
 }
 
 macro_rules! instance {
-    ($type:ty, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
+    ($type:ty, $accumulator:ident, $bm:literal, $bn:literal, $bk:literal, $wm:literal, $wn:literal,
         $stages:literal) => {
         sparse::<
             $type,
+            accumulator::$accumulator,
             $bm,
             $bn,
             $bk,
@@ -257,8 +282,11 @@ macro_rules! instance {
             { $bm / $wm / 16 },
             { $bm / $wm },
             { $bn / $wn },
+            { instance::Accumulator::$accumulator.staging_parts() },
+            { $bm / $wm / instance::Accumulator::$accumulator.staging_parts() },
         >
     };
 }
 
 layout::sm80_sparse24_instances!(define_kernels);
+layout::sm80_sparse24_acc16_instances!(define_kernels);
