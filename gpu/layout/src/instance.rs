@@ -26,7 +26,6 @@ macro_rules! sm80_dense_instances {
             sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
             sm80_dense_f16_128x256x32 sm80_dense_bf16_128x256x32 [128, 256, 32] [2, 4] 4 1;
             sm80_dense_f16_256x128x32 sm80_dense_bf16_256x128x32 [256, 128, 32] [4, 2] 4 1;
-            sm80_dense_f16_128x128x64 sm80_dense_bf16_128x128x64 [128, 128, 64] [2, 2] 3 2;
             sm80_dense_f16_128x128x32 sm80_dense_bf16_128x128x32 [128, 128, 32] [2, 2] 5 2;
             sm80_dense_f16_64x128x64 sm80_dense_bf16_64x128x64 [64, 128, 64] [2, 2] 4 2;
             sm80_dense_f16_64x64x128 sm80_dense_bf16_64x64x128 [64, 64, 128] [2, 2] 3 2;
@@ -67,8 +66,7 @@ macro_rules! sm80_dense_acc16_instances {
     ($each:ident) => {
         $each! {
             Sm80Dense
-            sm80_dense_f16_128x256x32_acc16 [128, 256, 32] [2, 4] 4 1;
-            sm80_dense_f16_128x128x32_acc16 [128, 128, 32] [2, 2] 3 2;
+            sm80_dense_f16_64x128x64_acc16 [64, 128, 64] [2, 2] 3 2;
             sm80_dense_f16_64x64x64_acc16 [64, 64, 64] [2, 2] 3 3;
         }
     };
