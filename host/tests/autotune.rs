@@ -249,9 +249,8 @@ fn little_memory_makes_fewer_sets_of_operands() {
     // X and W have 8 MB each, Y half a megabyte: one set, and not all the workspaces.
     device.room.store(20 << 20, Ordering::Relaxed);
     let record = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
-    let whole =
-        |c: &sparseflow::autotune::Candidate| c.choice.schedule == sparseflow::Schedule::Tiles;
-    assert!(record.candidates.iter().any(whole));
+    let tiles = sparseflow::Schedule::Tiles;
+    assert!(record.candidates.iter().any(|c| c.choice.schedule == tiles));
     device.room.store(1 << 40, Ordering::Relaxed);
     let all = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
     assert!(record.candidates.len() < all.candidates.len());
