@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("{error}");
         std::process::exit(1);
     });
+    println!("cargo:rustc-env=PTX_BLAKE3={}", cuda_builder::hash(&built));
     for ptx in built {
-        println!("cargo:rustc-env={}_PTX_BLAKE3={}", ptx.arch.to_uppercase(), ptx.blake3);
         println!("cargo:rustc-env=DEVICE_RUSTC={}", ptx.rustc);
     }
     Ok(())

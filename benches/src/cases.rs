@@ -226,7 +226,8 @@ impl<'a> Chooser<'a> {
         Shape { m, n, k }: Shape,
     ) -> Result<(Kernel, Option<Tuned>)> {
         let Some(tuner) = &self.tuner else {
-            let choice = heuristic::select(sparse, dtype, m, n, k, device.info())?;
+            let problem = Problem { fused, ..Problem::new(sparse, dtype, m, n, k) };
+            let choice = heuristic::select(&problem, device.info())?;
             return Ok((Kernel::Gemm(choice), None));
         };
         let op = if sparse { Op::Sparse } else { Op::Dense };

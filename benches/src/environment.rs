@@ -45,7 +45,7 @@ impl Environment {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             rustc_device: ptx::DEVICE_RUSTC,
             commit: option_env!("SPARSEFLOW_COMMIT"),
-            ptx_blake3: ptx::SM_80_BLAKE3,
+            ptx_blake3: ptx::BLAKE3,
             peers: peers.map(Peers::versions).unwrap_or_default(),
             started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         }

@@ -288,7 +288,7 @@ impl<const ROWS: usize> Lane<'_, ROWS> {
 
 /// Applies the activation of this number.
 #[inline(always)]
-fn activate<const N: usize>(activation: u32, z: [Quad; N]) -> [Quad; N] {
+pub fn activate<const N: usize>(activation: u32, z: [Quad; N]) -> [Quad; N] {
     const RELU: u32 = Activation::Relu as u32;
     const GELU: u32 = Activation::Gelu as u32;
     const GELU_TANH: u32 = Activation::GeluTanh as u32;

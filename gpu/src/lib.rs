@@ -6,6 +6,8 @@
 //! | [`ampere::dense`] | `sm80_dense_*`: mma.sync from swizzled shared memory |
 //! | [`ampere::sparse`] | `sm80_sparse24_*`: mma.sp over Packed24 |
 //! | [`ampere::accumulator`] | what the sm80 kernels sum in: f32, or f16 (`*_acc16`) |
+//! | `hopper::kernels` | `sm90_dense_*`, `sm90_sparse24_*`: wgmma and wgmma.sp, for sm_90a alone |
+//! | `hopper::{ring, produce, consume, finish}` | their stages, producer, consumers, and epilogue |
 //! | [`compress`] | `compress24_*`: prune and pack W in one pass |
 //! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
 //! | [`load`] | tiles of an operand, from global to shared memory, edges included |
@@ -18,11 +20,13 @@
 #![no_std]
 #![cfg(target_arch = "nvptx64")]
 // stmt_expr_attributes: closures that must be inlined, or what they capture goes to local memory.
-#![feature(abi_ptx, asm_experimental_arch, stmt_expr_attributes)]
+#![feature(abi_ptx, asm_experimental_arch)]
+#![cfg_attr(not(sm_90a), feature(stmt_expr_attributes))]
 
 /// Turns a list of instances (`layout::instance`) into entries: f16 and bf16 of each line, or the one of a
 /// line that sums in f16. The module defines before it `instance!`, which names the generic kernel with an
 /// instance's types and constants.
+#[cfg(not(sm_90a))]
 macro_rules! define_kernels {
     ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
         [$wm:literal, $wn:literal] $stages:literal $min_blocks:literal;)*) => {$(
@@ -50,17 +54,33 @@ macro_rules! define_kernels {
     };
 }
 
+#[cfg(not(sm_90a))]
 pub mod ampere {
     //! Kernels for sm_80 and everything after it.
     pub mod accumulator;
     pub mod dense;
     pub mod sparse;
 }
+#[cfg(sm_90a)]
+pub mod hopper {
+    //! Kernels for sm_90a.
+    pub mod consume;
+    pub mod finish;
+    pub mod kernels;
+    pub mod produce;
+    pub mod ring;
+
+    use crate::BAND;
+}
+#[cfg(not(sm_90a))]
 pub mod compress;
 pub mod epilogue;
+#[cfg(not(sm_90a))]
 pub mod load;
+#[cfg(not(sm_90a))]
 pub mod pipeline;
 pub mod row;
+#[cfg(not(sm_90a))]
 pub mod wmma;
 pub mod work;
 
@@ -73,6 +93,7 @@ use layout::raster;
 const BAND: u32 = 8;
 
 /// First token and first feature of a tile.
+#[cfg(not(sm_90a))]
 #[inline(always)]
 fn tile_origin(p: &GemmParams, tile: u32, bm: u32, bn: u32) -> (u32, u32) {
     let (tm, tn) = raster::tile(tile, p.m.div_ceil(bm), p.n.div_ceil(bn), BAND);
@@ -80,6 +101,7 @@ fn tile_origin(p: &GemmParams, tile: u32, bm: u32, bn: u32) -> (u32, u32) {
 }
 
 /// Tiles of Y.
+#[cfg(not(sm_90a))]
 #[inline(always)]
 fn tiles(p: &GemmParams, bm: u32, bn: u32) -> u32 {
     p.m.div_ceil(bm) * p.n.div_ceil(bn)

@@ -32,38 +32,84 @@ pub struct Segment {
     k_blocks: u32,
 }
 
+/// The segments of a worker, which is a block, or a cluster of them.
+pub struct Segments<'a> {
+    p: &'a GemmParams,
+    tiles: u32,
+    k_blocks: u32,
+    workers: u32,
+    round: u32,
+    tile: u32,
+    unit: u32,
+    end: u32,
+}
+
+impl<'a> Segments<'a> {
+    /// Those of worker `worker` of `workers`.
+    #[inline(always)]
+    pub fn new(p: &'a GemmParams, tiles: u32, k_blocks: u32, worker: u32, workers: u32) -> Self {
+        let shared_tiles = tiles.saturating_sub(p.waves * workers);
+        let all = shared_tiles as u64 * k_blocks as u64;
+        let start = (worker as u64 * p.units as u64).min(all);
+        let end = (start + p.units as u64).min(all) as u32;
+        Self { p, tiles, k_blocks, workers, round: 0, tile: worker, unit: start as u32, end }
+    }
+
+    /// The next one.
+    #[inline(always)]
+    pub fn next(&mut self) -> Option<Segment> {
+        let k_blocks = self.k_blocks;
+        let mut segment =
+            Segment { tile: self.tile, first: 0, last: k_blocks, unit: self.unit, k_blocks };
+        if self.round < self.p.waves {
+            if self.tile >= self.tiles {
+                return None;
+            }
+            self.tile += self.workers;
+        } else {
+            if self.unit >= self.end {
+                return None;
+            }
+            segment.tile = self.p.waves * self.workers + self.unit / k_blocks;
+            segment.first = self.unit % k_blocks;
+            segment.last = k_blocks.min(segment.first + self.end - self.unit);
+            self.unit += segment.last - segment.first;
+        }
+        self.round += 1;
+        Some(segment)
+    }
+}
+
 /// Calls `each` for the block's segments, in order, with a barrier between two of them.
 ///
 /// All threads of the block must reach it together.
 #[inline(always)]
 pub fn for_each(p: &GemmParams, tiles: u32, k_blocks: u32, mut each: impl FnMut(&Segment)) {
-    let (block, blocks) = (thread::block_idx_x(), thread::grid_dim_x());
-    let shared_tiles = p.waves * blocks;
-    let all = tiles.saturating_sub(shared_tiles) as u64 * k_blocks as u64;
-    let start = (block as u64 * p.units as u64).min(all);
-    let end = (start + p.units as u64).min(all) as u32;
-    let (mut tile, mut unit) = (block, start as u32);
-    for round in 0.. {
-        let mut segment = Segment { tile, first: 0, last: k_blocks, unit, k_blocks };
-        if round < p.waves {
-            if tile >= tiles {
-                return;
-            }
-            tile += blocks;
-        } else {
-            if unit >= end {
-                return;
-            }
-            segment.tile = shared_tiles + unit / k_blocks;
-            segment.first = unit % k_blocks;
-            segment.last = k_blocks.min(segment.first + end - unit);
-            unit += segment.last - segment.first;
-        }
-        if round > 0 {
+    let mut segments =
+        Segments::new(p, tiles, k_blocks, thread::block_idx_x(), thread::grid_dim_x());
+    let mut first = true;
+    while let Some(segment) = segments.next() {
+        if !first {
             thread::sync_threads();
         }
+        first = false;
         each(&segment);
     }
+}
+
+/// The threads that compute a tile together.
+#[derive(Clone, Copy)]
+pub struct Team {
+    /// Index of the thread among them.
+    pub thread: u32,
+    /// The worker they belong to: the block, or the cluster.
+    pub worker: u32,
+    /// Blocks of a worker, and which of them this is: each has a tile of its own.
+    pub blocks: u32,
+    /// See there.
+    pub rank: u32,
+    /// 4 bytes of shared memory that no thread uses.
+    pub flag: u32,
 }
 
 impl Segment {
@@ -82,21 +128,40 @@ impl Segment {
         tile_bytes: u32,
         flag: u32,
     ) -> bool {
+        let (thread, worker) = (thread::thread_idx_x(), thread::block_idx_x());
+        let team = Team { thread, worker, blocks: 1, rank: 0, flag };
+        // SAFETY: as the caller vouches.
+        unsafe { self.complete_with::<THREADS>(p, acc, tile_bytes, team, thread::sync_threads) }
+    }
+
+    /// The same for the `THREADS` threads of `team`, which `sync` brings together.
+    ///
+    /// # Safety
+    /// As for [`Self::complete`].
+    #[inline(always)]
+    pub unsafe fn complete_with<const THREADS: u32>(
+        &self,
+        p: &GemmParams,
+        acc: &mut [f32],
+        tile_bytes: u32,
+        team: Team,
+        sync: impl Fn(),
+    ) -> bool {
         if self.last - self.first == self.k_blocks {
             return true;
         }
-        // Blocks whose runs touch the tile.
+        // Workers whose runs touch the tile.
         let begin = self.unit - self.first;
         let (first, last) = (begin / p.units, (begin + self.k_blocks - 1) / p.units);
-        let own = thread::block_idx_x();
-        let t = thread::thread_idx_x();
+        let t = team.thread;
         // Four accumulators of a thread lie beside those of its neighbour: 512 bytes a warp.
-        let at = |block: u32| {
-            let slot = partial_slot(block, block == first);
+        let at = |worker: u32| {
+            let slot = partial_slot(worker * team.blocks + team.rank, worker == first);
             p.workspace + slot as u64 * tile_bytes as u64 + (t * 16) as u64
         };
-        let mine = at(own);
-        let counter = p.counters + (begin / self.k_blocks) as u64 * 4;
+        let mine = at(team.worker);
+        let tile = begin / self.k_blocks;
+        let counter = p.counters + (tile * team.blocks + team.rank) as u64 * 4;
         // SAFETY: a slot has room for the accumulators of all threads, and only this block writes this
         // one; the counter is the tile's; `flag` is free. The barrier and the release by thread 0 make
         // the block's slot visible to whoever acquires the counter after it.
@@ -104,15 +169,15 @@ impl Segment {
             for (i, four) in acc.as_chunks::<4>().0.iter().enumerate() {
                 global::store_v4(mine + (i as u32 * THREADS * 16) as u64, four.map(f32::to_bits));
             }
-            thread::sync_threads();
-            if t == 0 {
-                shared::store_u32(flag, atomic::fetch_add_global_acq_rel_u32(counter, 1));
+            sync();
+            if thread::opaque(t) == 0 {
+                shared::store_u32(team.flag, atomic::fetch_add_global_acq_rel_u32(counter, 1));
             }
-            thread::sync_threads();
-            shared::load_u32(flag)
+            sync();
+            shared::load_u32(team.flag)
         };
         // The flag may be overwritten once all have read it.
-        thread::sync_threads();
+        sync();
         if arrived < last - first {
             return false;
         }
@@ -123,8 +188,8 @@ impl Segment {
                 global::store_u32(counter, 0);
             }
             acc.fill(0.0);
-            for block in first..=last {
-                let slot = at(block);
+            for worker in first..=last {
+                let slot = at(worker);
                 for (i, four) in acc.as_chunks_mut::<4>().0.iter_mut().enumerate() {
                     let part = global::load_v4(slot + (i as u32 * THREADS * 16) as u64);
                     for e in 0..4 {

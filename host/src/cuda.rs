@@ -1,6 +1,6 @@
 //! A GPU through the CUDA driver.
 
-use crate::device::{Device, DeviceInfo, Launch, Memory, Workspace};
+use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap, Workspace};
 use crate::error::{Error, Result};
 use crate::ptx;
 use cust::context::Context;
@@ -8,9 +8,11 @@ use cust::device::DeviceAttribute;
 use cust::event::{Event, EventFlags};
 use cust::function::Function;
 use cust::launch::LaunchConfig;
-use cust::memory::DeviceBuffer;
+use cust::memory::{DeviceBuffer, DevicePointer};
 use cust::module::Module;
 use cust::stream::{Stream, StreamFlags};
+use cust::tensor_map::{L2Promotion, Swizzle, TensorMapBuilder};
+use half::{bf16, f16};
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -91,7 +93,7 @@ impl CudaDevice {
             return Ok(function.clone());
         }
         drop(functions);
-        let text = ptx::entry(ptx::SM_80, entry)
+        let text = ptx::entry(ptx::module_of(entry), entry)
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
         self.context.set_current()?;
         // Without a lock, so that threads compile different kernels at the same time.
@@ -128,9 +130,35 @@ impl Device for CudaDevice {
         self.function(entry, shared_bytes).map(drop)
     }
 
+    fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
+        let builder = match map.element {
+            MapElement::F16 => TensorMapBuilder::new(DevicePointer::<f16>::from_raw(map.address)),
+            MapElement::Bf16 => TensorMapBuilder::new(DevicePointer::<bf16>::from_raw(map.address)),
+            MapElement::U32 => TensorMapBuilder::new(DevicePointer::<u32>::from_raw(map.address)),
+        };
+        let swizzle = match map.swizzle {
+            layout::descriptor::Swizzle::None => Swizzle::None,
+            layout::descriptor::Swizzle::B32 => Swizzle::B32,
+            layout::descriptor::Swizzle::B64 => Swizzle::B64,
+            layout::descriptor::Swizzle::B128 => Swizzle::B128,
+        };
+        let map = builder
+            .dims(&[map.columns, map.rows])
+            .strides(&[map.pitch])
+            .box_dims(&[map.box_columns, map.box_rows])
+            .swizzle(swizzle)
+            .l2_promotion(L2Promotion::B256)
+            .build()?;
+        Ok(*map.as_words())
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let function = self.function(launch.entry, launch.shared_bytes)?;
-        let config = LaunchConfig::new(launch.grid, launch.block).shared_bytes(launch.shared_bytes);
+        let mut config =
+            LaunchConfig::new(launch.grid, launch.block).shared_bytes(launch.shared_bytes);
+        if launch.cluster > 1 {
+            config = config.cluster((launch.cluster, 1, 1));
+        }
         // SAFETY: the caller vouches for the parameters; the driver copies them.
         unsafe { function.launch_bytes(&self.stream, &config, &[launch.params])? };
         Ok(())

@@ -1,6 +1,7 @@
 //! What the library needs of a GPU.
 
 use crate::error::Result;
+use layout::descriptor::Swizzle;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,6 +48,38 @@ pub trait Memory: Send + Sync + 'static {
     fn fill(&self, byte: u8) -> Result<()>;
 }
 
+/// Element type of a [`TensorMap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapElement {
+    /// IEEE binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit words.
+    U32,
+}
+
+/// A row-major matrix in device memory, and the box of it that one tensor copy moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorMap {
+    /// Address of the first element, a multiple of 16.
+    pub address: u64,
+    /// Element type.
+    pub element: MapElement,
+    /// Elements of a row, 1 to 2^32.
+    pub columns: u64,
+    /// Rows, 1 to 2^32.
+    pub rows: u64,
+    /// Bytes from one row to the next: a multiple of 16 below 2^40.
+    pub pitch: u64,
+    /// Columns of the box, at most 256, and as wide as the swizzle at most.
+    pub box_columns: u32,
+    /// Rows of the box, at most 256.
+    pub box_rows: u32,
+    /// How the box lies in shared memory.
+    pub swizzle: Swizzle,
+}
+
 /// One kernel launch: a linear grid of linear blocks.
 #[derive(Clone, Debug)]
 pub struct Launch<'a> {
@@ -56,6 +89,8 @@ pub struct Launch<'a> {
     pub grid: u32,
     /// Threads of a block.
     pub block: u32,
+    /// Blocks of a cluster.
+    pub cluster: u32,
     /// Dynamic shared memory of a block in bytes.
     pub shared_bytes: u32,
     /// The kernel's one parameter block.
@@ -90,6 +125,12 @@ pub trait Device: Send + Sync + 'static {
         let _ = (entry, shared_bytes);
         Ok(())
     }
+
+    /// Encodes a tensor map, for kernels of compute capability 9.0 and later.
+    ///
+    /// # Errors
+    /// The value that no map can have, or what the driver says.
+    fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]>;
 
     /// Queues a kernel.
     ///

@@ -3,9 +3,10 @@
 //! Launches run at once, under all of the emulator's checks. A finding (a race, an access outside a
 //! buffer, a value that nothing initialised, ...) makes the launch an error.
 
-use crate::device::{Device, DeviceInfo, Launch, Memory, Workspace};
+use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap, Workspace};
 use crate::error::{Error, Result, invalid};
 use crate::ptx;
+use ptx_emulator::family::tensor_map;
 use ptx_emulator::{Counters, Module};
 use std::any::Any;
 use std::borrow::Cow;
@@ -68,7 +69,9 @@ impl EmulatedDevice {
         if let Some(module) = modules.get(entry) {
             return Ok(Arc::clone(module));
         }
-        let text = ptx::entry(&self.ptx, entry)
+        let own = ptx::entry(&self.ptx, entry);
+        let text = own
+            .or_else(|| ptx::entry(ptx::module_of(entry), entry))
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
         let module = Arc::new(Module::parse(&text)?);
         modules.insert(entry, Arc::clone(&module));
@@ -99,11 +102,32 @@ impl Device for EmulatedDevice {
         self.module(entry).map(drop)
     }
 
+    fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
+        let element = match map.element {
+            MapElement::F16 => tensor_map::Element::F16,
+            MapElement::Bf16 => tensor_map::Element::Bf16,
+            MapElement::U32 => tensor_map::Element::U32,
+        };
+        let swizzle = match map.swizzle {
+            layout::descriptor::Swizzle::None => tensor_map::Swizzle::None,
+            layout::descriptor::Swizzle::B32 => tensor_map::Swizzle::B32,
+            layout::descriptor::Swizzle::B64 => tensor_map::Swizzle::B64,
+            layout::descriptor::Swizzle::B128 => tensor_map::Swizzle::B128,
+        };
+        let (dims, boxes) = ([map.columns, map.rows], [map.box_columns, map.box_rows]);
+        let bytes = tensor_map::TensorMap::new(element, map.address, &dims, &[map.pitch], &boxes)
+            .swizzle(swizzle)
+            .encode()
+            .map_err(|error| invalid("tensor map", error, "as the driver documents"))?;
+        Ok(bytemuck::cast(bytes))
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let module = self.module(launch.entry)?;
         let report = ptx_emulator::Launch::new(launch.entry)
             .grid([launch.grid, 1, 1])
             .block([launch.block, 1, 1])
+            .cluster([launch.cluster, 1, 1])
             .shared_bytes(launch.shared_bytes as usize)
             .arg_bytes(launch.params)
             .seed(self.seed)

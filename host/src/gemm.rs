@@ -1,9 +1,11 @@
 //! The product: checked, then launched.
 
+use crate::autotune::Problem;
 use crate::device::{Device, Launch, Memory};
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Result, invalid};
 use crate::heuristic;
+use crate::hopper;
 use crate::kernels;
 use crate::matrix::{Matrix, OutputOf, Value};
 use crate::packed::PackedWeight;
@@ -11,8 +13,8 @@ use crate::schedule::{Choice, Grid};
 use layout::activation::Activation;
 use layout::instance::{Dtype, Instance};
 use layout::params::{
-    ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, Output,
-    partial_slot,
+    ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, HopperParams,
+    Output, partial_slot,
 };
 use reference::Element;
 use std::marker::PhantomData;
@@ -72,6 +74,8 @@ pub struct Plan<'a> {
     choice: Choice,
     grid: u32,
     params: GemmParams,
+    /// What a Hopper kernel takes in place of them.
+    hopper: Option<Box<HopperParams>>,
     /// Held for the launches: `params` names it.
     _workspace: Option<Arc<dyn Memory>>,
     operands: PhantomData<&'a ()>,
@@ -98,7 +102,7 @@ impl<'a> Plan<'a> {
         let device = Arc::clone(x.device());
         let choice = match choice {
             Some(choice) => choice,
-            None => heuristic::select(w.is_sparse(), T::DTYPE, m, n, k, device.info())?,
+            None => heuristic::select(&Problem::of(x, &w, epilogue, y), device.info())?,
         };
         let c = epilogue.c.filter(|_| epilogue.beta != 0.0);
         let (w_address, metadata, ldw) = match w {
@@ -172,8 +176,12 @@ impl<'a> Plan<'a> {
             None => (0, 0),
         };
         (params.waves, params.units) = (grid.waves, grid.units);
+        let hopper = match kernel.hopper() {
+            Some(shape) => Some(Box::new(hopper::params(&*device, kernel, shape, &params)?)),
+            None => None,
+        };
         let (grid, operands) = (grid.blocks, PhantomData);
-        Ok(Self { device, choice, grid, params, _workspace: workspace, operands })
+        Ok(Self { device, choice, grid, params, hopper, _workspace: workspace, operands })
     }
 
     /// The kernel it launches, and its schedule.
@@ -193,8 +201,12 @@ impl<'a> Plan<'a> {
             entry: self.choice.kernel.name,
             grid: self.grid,
             block: self.choice.kernel.threads(),
+            cluster: self.choice.kernel.cluster,
             shared_bytes: self.choice.kernel.shared_bytes(),
-            params: param_bytes(&self.params),
+            params: match &self.hopper {
+                Some(params) => param_bytes(&**params),
+                None => param_bytes(&self.params),
+            },
         };
         // SAFETY: `new` checked extents, devices and overlap; the operands are borrowed for `'a`, and
         // their memory is freed only after the work queued before that.
@@ -331,8 +343,11 @@ pub(crate) unsafe trait Params {}
 unsafe impl Params for GemmParams {}
 // SAFETY: as above.
 unsafe impl Params for CompressParams {}
+// SAFETY: 64 u64 and the first of these.
+unsafe impl Params for HopperParams {}
 const _: () = assert!(size_of::<GemmParams>() == 13 * 8 + 12 * 4);
 const _: () = assert!(size_of::<CompressParams>() == 4 * 8 + 4 * 4);
+const _: () = assert!(size_of::<HopperParams>() == 64 * 8 + size_of::<GemmParams>());
 
 /// Counters and partial tiles of a launch.
 fn workspace_bytes(kernel: &Instance, grid: &Grid) -> u64 {

@@ -5,11 +5,12 @@
 //! constants were fitted to the tuner's times of cubes and llama on one H200 (docs/tuning.md); on another
 //! GPU the number of multiprocessors scales them, and the tuner knows better.
 
+use crate::autotune::Problem;
 use crate::device::DeviceInfo;
 use crate::error::Result;
 use crate::kernels;
 use crate::schedule::{Choice, Schedule};
-use layout::instance::{Dtype, Family, Instance};
+use layout::instance::{Family, Instance};
 
 /// Floating-point operations per microsecond and multiprocessor of the best dense and sparse kernels.
 const DENSE_RATE: f64 = 480e6 / 132.0;
@@ -67,7 +68,12 @@ fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f6
     let (tiles_m, tiles_n) = (m.div_ceil(bm) as f64, n.div_ceil(bn) as f64);
     let tiles = tiles_m * tiles_n;
     let (sms, resident) = (device.multiprocessors.max(1) as f64, kernel.blocks_per_sm as f64);
-    let rate = if sparse { SPARSE_RATE } else { DENSE_RATE };
+    let rate = match (kernel.family.is_hopper(), sparse) {
+        (false, false) => DENSE_RATE,
+        (false, true) => SPARSE_RATE,
+        (true, false) => DENSE_RATE * 1.45,
+        (true, true) => SPARSE_RATE * 1.45,
+    };
     let work = 2.0 * (bm * bn) as f64 * k as f64 / (rate * efficiency(kernel));
     let occupied = |blocks: f64| (blocks / resident).powf(OCCUPANCY).min(1.0);
     let slots = sms * resident;
@@ -104,17 +110,12 @@ fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f6
 ///
 /// # Errors
 /// [`Error::NoKernel`](crate::Error::NoKernel) where the device can run none.
-pub fn select(
-    sparse: bool,
-    dtype: Dtype,
-    m: usize,
-    n: usize,
-    k: usize,
-    device: &DeviceInfo,
-) -> Result<Choice> {
-    let eligible = kernels::eligible(sparse, dtype, device)?;
+pub fn select(problem: &Problem, device: &DeviceInfo) -> Result<Choice> {
+    let Problem { sparse, dtype, m, n, k, .. } = *problem;
+    let mut eligible = kernels::eligible(sparse, dtype, device)?;
+    eligible.retain(|kernel| kernel.family != Family::WmmaDense && kernels::takes(kernel, problem));
     let mut best: Option<(f64, Choice)> = None;
-    for &kernel in eligible.iter().filter(|kernel| kernel.family != Family::WmmaDense) {
+    for &kernel in &eligible {
         for schedule in schedules(kernel, m, n, k, device) {
             let choice = Choice { kernel, schedule };
             let cost = cost(choice, m, n, k, device);
@@ -156,6 +157,7 @@ fn schedules(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use layout::instance::Dtype;
 
     fn device(multiprocessors: u32, shared_bytes: u32) -> DeviceInfo {
         DeviceInfo {
@@ -172,7 +174,7 @@ mod tests {
     #[test]
     fn small_outputs_get_small_tiles_and_short_ones_share_k() {
         let h200 = device(132, 227 * 1024);
-        let choice = |m, n, k| select(true, Dtype::F16, m, n, k, &h200).unwrap();
+        let choice = |m, n, k| select(&Problem::new(true, Dtype::F16, m, n, k), &h200).unwrap();
         let area = |c: Choice| c.kernel.bm * c.kernel.bn;
         assert_eq!(area(choice(4096, 4096, 4096)), 128 * 256);
         assert_eq!(choice(4096, 4096, 4096).schedule, Schedule::Tiles);
@@ -189,7 +191,8 @@ mod tests {
             for sparse in [false, true] {
                 for m in [0, 1, 63, 1000, 1 << 20] {
                     for (n, k) in [(0, 5), (1, 1), (4096, 0), (14336, 4096), (1 << 20, 333)] {
-                        let choice = select(sparse, Dtype::Bf16, m, n, k, &device).unwrap();
+                        let problem = Problem::new(sparse, Dtype::Bf16, m, n, k);
+                        let choice = select(&problem, &device).unwrap();
                         assert!(choice.grid(m, n, k, &device).is_ok(), "{m}x{n}x{k}: {choice}");
                         assert!(choice.kernel.shared_bytes() <= device.shared_bytes);
                     }

@@ -1,7 +1,9 @@
 //! The registry: which kernels there are, and which of them a device can run.
 
+use crate::autotune::Problem;
 use crate::device::DeviceInfo;
 use crate::error::{Error, Result};
+use crate::hopper;
 use layout::instance::{Accumulator, Dtype, INSTANCES, Instance};
 
 /// Every GEMM kernel.
@@ -19,6 +21,13 @@ pub fn find(name: &str) -> Result<&'static Instance> {
 
 /// Why `device` cannot run `kernel`, or `None` where it can.
 pub fn obstacle(kernel: &Instance, device: &DeviceInfo) -> Option<String> {
+    if kernel.family.is_hopper() && device.sm != (9, 0) {
+        let (major, minor) = device.sm;
+        return Some(format!(
+            "{} is for sm_90 alone, the device is sm_{major}{minor}",
+            kernel.name
+        ));
+    }
     (kernel.shared_bytes() > device.shared_bytes).then(|| {
         format!(
             "{} needs {} bytes of shared memory a block, the device allows {}",
@@ -27,6 +36,12 @@ pub fn obstacle(kernel: &Instance, device: &DeviceInfo) -> Option<String> {
             device.shared_bytes
         )
     })
+}
+
+/// Whether `kernel` takes the operands of `problem`. The Hopper kernels want them aligned.
+pub fn takes(kernel: &Instance, problem: &Problem) -> bool {
+    let extents = [problem.m, problem.n, problem.k];
+    !kernel.family.is_hopper() || hopper::takes(problem.sparse, problem.aligned, extents)
 }
 
 /// The kernels for dense or sparse W of type `dtype` that `device` can run, to choose from without being

@@ -33,6 +33,7 @@
 //! | [`kernels`] | the registry: which kernels there are and which a device can run |
 //! | [`schedule`] | how thread blocks share the work: tiles, split-K, stream-K; [`Choice`] |
 //! | [`heuristic`] | which kernel and schedule to use for a shape |
+//! | `hopper` | tensor maps of the operands of Hopper's kernels |
 //! | [`autotune`] | [`Tuner`](autotune::Tuner): which kernel and schedule to use, by measurement |
 //! | [`cache`] | [`Store`](cache::Store): what the autotuner found, kept in an SQLite file |
 //! | [`measure`] | [`measure::time`]: median, p95 and spread of repeated launches |
@@ -49,6 +50,7 @@ pub mod epilogue;
 pub mod error;
 pub mod gemm;
 pub mod heuristic;
+mod hopper;
 pub mod kernels;
 pub mod matrix;
 pub mod measure;

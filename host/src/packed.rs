@@ -85,6 +85,7 @@ impl<T: Element + Value> PackedWeight<T> {
             entry: compress_entry(T::DTYPE),
             grid,
             block: 32 * COMPRESS_WARPS,
+            cluster: 1,
             shared_bytes: 0,
             params: param_bytes(&params),
         };

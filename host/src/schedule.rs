@@ -115,11 +115,20 @@ impl Choice {
     /// More tiles than a grid can have, or a number of slices that [`Schedule::SplitK`] does not allow.
     pub(crate) fn grid(&self, m: usize, n: usize, k: usize, device: &DeviceInfo) -> Result<Grid> {
         let kernel = self.kernel;
-        let tiles = m.div_ceil(kernel.bm as usize) as u64 * n.div_ceil(kernel.bn as usize) as u64;
+        // The blocks of a cluster have neighbouring tiles, and together are one worker.
+        let cluster = kernel.cluster as u64;
+        let columns = kernel.bn as usize * kernel.cluster as usize;
+        let tiles = m.div_ceil(kernel.bm as usize) as u64 * n.div_ceil(columns) as u64;
         if tiles > MAX_GRID {
             return Err(invalid("tiles of Y", tiles, format!("at most {MAX_GRID}")));
         }
         let k_blocks = k.div_ceil(kernel.bk as usize).max(1) as u64;
+        // Hopper's blocks are persistent.
+        let resident = (device.multiprocessors as u64 / cluster).clamp(1, tiles.max(1));
+        let whole = match kernel.family.is_hopper() && tiles > 0 {
+            true => (resident, tiles.div_ceil(resident), 0),
+            false => (tiles, 1, 0),
+        };
         let (blocks, waves, units) = match self.schedule {
             Schedule::SplitK(slices) if !(2..=MAX_SLICES).contains(&slices) => {
                 return Err(invalid("slices of K", slices, format!("2 to {MAX_SLICES}")));
@@ -129,7 +138,8 @@ impl Choice {
                 ((tiles * k_blocks).div_ceil(units), 0, units)
             }
             Schedule::StreamK => {
-                let resident = device.multiprocessors as u64 * kernel.blocks_per_sm as u64;
+                let resident =
+                    device.multiprocessors as u64 * kernel.blocks_per_sm as u64 / cluster;
                 let blocks = resident.clamp(1, (tiles * k_blocks).max(1));
                 let waves = match tiles % blocks {
                     0 => tiles / blocks,
@@ -138,12 +148,12 @@ impl Choice {
                 let left = tiles - waves * blocks;
                 (blocks, waves, (left * k_blocks).div_ceil(blocks))
             }
-            Schedule::Tiles => (tiles, 1, 0),
+            Schedule::Tiles => whole,
         };
-        let left = tiles - waves * blocks;
-        let whole = left > COUNTERS as u64 || tiles == 0 || blocks > MAX_GRID;
-        let (blocks, waves, units) = if whole { (tiles, 1, 0) } else { (blocks, waves, units) };
-        Ok(Grid { blocks: blocks as u32, waves: waves as u32, units: units as u32 })
+        let left = tiles.saturating_sub(waves * blocks);
+        let fits = left * cluster <= COUNTERS as u64 && tiles > 0 && blocks * cluster <= MAX_GRID;
+        let (blocks, waves, units) = if fits { (blocks, waves, units) } else { whole };
+        Ok(Grid { blocks: (blocks * cluster) as u32, waves: waves as u32, units: units as u32 })
     }
 }
 

@@ -230,7 +230,8 @@ fn every_kernel_is_checked_and_timed_on_rotating_operands() {
 fn by_default_the_library_picks_one_kernel() {
     let (rows, device) = rows(Defect::None, "bench --shape 17x33x40,18x33x40");
     let picked = |sparse| {
-        let choice = heuristic::select(sparse, Dtype::F16, 17, 33, 40, device.info()).unwrap();
+        let problem = Problem::new(sparse, Dtype::F16, 17, 33, 40);
+        let choice = heuristic::select(&problem, device.info()).unwrap();
         Kernel::Gemm(choice)
     };
     let kernels: Vec<_> = rows.iter().map(|row| row.case.kernel).collect();

@@ -65,6 +65,25 @@ pub mod wmma;
 
 pub use cuda_std_macros::kernel;
 
+/// The generic address of the parameter block of the kernel `$kernel`, from inside it: what takes tensor maps
+/// by address can have them from there. `cuda_builder` aligns the block to 64 bytes.
+#[cfg(sm_90a)]
+#[macro_export]
+macro_rules! parameter_address {
+    ($kernel:ident) => {{
+        let address: u64;
+        // SAFETY: computes an address; LLVM calls an entry's first parameter so.
+        unsafe {
+            ::core::arch::asm!(
+                concat!("cvta.param.u64 {}, ", stringify!($kernel), "_param_0;"),
+                out(reg64) address,
+                options(pure, nomem, nostack),
+            );
+        }
+        address
+    }};
+}
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}

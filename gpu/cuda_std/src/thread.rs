@@ -43,6 +43,18 @@ pub fn sync_threads() {
     unsafe { asm!("bar.sync 0;", options(nostack)) }
 }
 
+/// `bar.sync` of barrier `barrier`, 1 to 15: waits for `threads` threads (a multiple of 32) of the block and
+/// orders their shared-memory accesses.
+///
+/// All lanes of a warp must reach it together, and as many warps as `threads` makes.
+#[inline(always)]
+pub fn sync_some(barrier: u32, threads: u32) {
+    // SAFETY: the caller brings the threads, as documented.
+    unsafe {
+        asm!("bar.sync {}, {};", in(reg32) barrier, in(reg32) threads, options(nostack));
+    }
+}
+
 /// `value`, with its origin hidden from the compiler: a loop bounded by it is not unrolled.
 #[inline(always)]
 pub fn opaque(value: u32) -> u32 {

@@ -83,6 +83,14 @@ pub const fn k_major(swizzle: Swizzle, rows: u32, tile: u32, chunk: u32) -> u64 
     field(start) | field(leading) << 16 | field(stride) << 32 | swizzle.code() << 62
 }
 
+/// What to add to the descriptor of an operand of `rows` rows from chunk 0 on, for one from `chunk` on: the
+/// constant part of [`k_major`].
+#[inline(always)]
+pub const fn step(swizzle: Swizzle, rows: u32, chunk: u32) -> u64 {
+    let chunks = swizzle.chunks();
+    (chunk / chunks * rows * chunks + chunk % chunks) as u64
+}
+
 /// An address or a distance as a descriptor holds it: 18 bits without the lowest four.
 const fn field(bytes: u32) -> u64 {
     ((bytes & 0x3ffff) >> 4) as u64
@@ -143,6 +151,8 @@ mod tests {
         for swizzle in ALL {
             for chunk in (0..8).step_by(2) {
                 let descriptor = k_major(swizzle, 64, 4096, chunk);
+                let stepped = k_major(swizzle, 64, 4096, 0) + step(swizzle, 64, chunk);
+                assert_eq!(stepped, descriptor, "{swizzle:?}");
                 for row in 0..64 {
                     for next in 0..2 {
                         let there = 4096 + offset(swizzle, 64, row, chunk + next);

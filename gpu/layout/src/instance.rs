@@ -6,6 +6,8 @@
 //! The columns: entry names, `[BM tokens, BN features, BK]`, `[warps along tokens, along features]`,
 //! pipeline stages, blocks per SM (which caps the registers).
 
+use crate::hopper;
+
 /// `wmma_dense_*`: wmma m16n16k16 from padded shared memory.
 #[macro_export]
 macro_rules! wmma_dense_instances {
@@ -85,6 +87,36 @@ macro_rules! sm80_sparse24_acc16_instances {
     };
 }
 
+/// `sm90_dense_*`: wgmma m64nNk16, operands by tensor maps. The columns here and in the next list: entry names,
+/// `[BM tokens, BN features, BK]`, stages, blocks of a cluster, whether consumers have tiles of their own.
+#[macro_export]
+macro_rules! sm90_dense_instances {
+    ($each:ident) => {
+        $each! {
+            Sm90Dense
+            sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
+            sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 true;
+        }
+    };
+}
+
+/// `sm90_sparse24_*`: wgmma.sp m64nNk32, W packed in Packed24.
+#[macro_export]
+macro_rules! sm90_sparse24_instances {
+    ($each:ident) => {
+        $each! {
+            Sm90Sparse24
+            sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
+            sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 4 1 false;
+            sm90_sparse24_f16_128x256x128 sm90_sparse24_bf16_128x256x128 [128, 256, 128] 3 1 false;
+            sm90_sparse24_f16_128x128x64_pingpong sm90_sparse24_bf16_128x128x64_pingpong [128, 128, 64] 7 1 true;
+            sm90_sparse24_f16_128x128x64_c2_pingpong sm90_sparse24_bf16_128x128x64_c2_pingpong [128, 128, 64] 7 2 true;
+            sm90_sparse24_f16_64x128x128 sm90_sparse24_bf16_64x128x128 [64, 128, 128] 5 1 false;
+            sm90_sparse24_f16_16x128x128 sm90_sparse24_bf16_16x128x128 [16, 128, 128] 8 1 false;
+        }
+    };
+}
+
 /// Which source a kernel is an instance of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -94,6 +126,10 @@ pub enum Family {
     Sm80Dense,
     /// 2:4 sparse, mma.sp.
     Sm80Sparse24,
+    /// Dense, wgmma.
+    Sm90Dense,
+    /// 2:4 sparse, wgmma.sp.
+    Sm90Sparse24,
 }
 
 /// Element type of X, W and bias.
@@ -152,6 +188,10 @@ pub struct Instance {
     pub stages: u32,
     /// Blocks that a multiprocessor is meant to run at a time; registers are allotted for them.
     pub blocks_per_sm: u32,
+    /// Blocks of a cluster, which take tiles of neighbouring features.
+    pub cluster: u32,
+    /// Hopper: whether each consumer warpgroup has a tile of its own.
+    pub ping_pong: bool,
 }
 
 /// Padding of a shared-memory row of the wmma kernels, in 16-bit elements: 16 bytes shift each row
@@ -161,7 +201,12 @@ pub const WMMA_ROW_PADDING: u32 = 8;
 impl Family {
     /// Whether W is given as Packed24.
     pub const fn is_sparse(self) -> bool {
-        matches!(self, Self::Sm80Sparse24)
+        matches!(self, Self::Sm80Sparse24 | Self::Sm90Sparse24)
+    }
+
+    /// Whether it is made of instructions that sm_90 alone has.
+    pub const fn is_hopper(self) -> bool {
+        matches!(self, Self::Sm90Dense | Self::Sm90Sparse24)
     }
 
     /// Padding of an epilogue staging row in f32: see `gpu/src/epilogue.rs` for the bank arithmetic.
@@ -171,6 +216,7 @@ impl Family {
             Self::Sm80Sparse24 => 4,
             // Lanes 4g + q write the pair (g, 2q): pitch = 8 (mod 32) spreads 8g + 2q.
             Self::Sm80Dense | Self::WmmaDense => 8,
+            Self::Sm90Dense | Self::Sm90Sparse24 => hopper::PART_PADDING,
         }
     }
 
@@ -178,14 +224,30 @@ impl Family {
     pub const fn stage_bytes(self, bm: u32, bn: u32, bk: u32) -> u32 {
         match self {
             Self::WmmaDense => (bm + bn) * (bk + WMMA_ROW_PADDING) * 2,
-            Self::Sm80Dense => (bm + bn) * bk * 2,
+            Self::Sm80Dense | Self::Sm90Dense => (bm + bn) * bk * 2,
             // X, values (half of K), metadata (128 bytes for each 16 rows and K = 64).
-            Self::Sm80Sparse24 => bm * bk * 2 + bn * bk + bn * bk / 8,
+            Self::Sm80Sparse24 | Self::Sm90Sparse24 => bm * bk * 2 + bn * bk + bn * bk / 8,
         }
     }
 }
 
 impl Instance {
+    /// The block of a Hopper kernel.
+    pub const fn hopper(&self) -> Option<hopper::Shape> {
+        if !self.family.is_hopper() {
+            return None;
+        }
+        Some(hopper::Shape {
+            sparse: self.family.is_sparse(),
+            bm: self.bm,
+            bn: self.bn,
+            bk: self.bk,
+            stages: self.stages,
+            cluster: self.cluster,
+            ping_pong: self.ping_pong,
+        })
+    }
+
     /// Threads of a block.
     pub const fn threads(&self) -> u32 {
         self.warps_m * self.warps_n * 32
@@ -194,6 +256,9 @@ impl Instance {
     /// Dynamic shared memory of a block in bytes: the pipeline, and after it, in the same place, each
     /// warp's part of the Y tile in f32, or one of the parts of it that are staged in turn.
     pub const fn shared_bytes(&self) -> u32 {
+        if let Some(shape) = self.hopper() {
+            return shape.shared_bytes();
+        }
         let pipeline = self.stages * self.family.stage_bytes(self.bm, self.bn, self.bk);
         let pitch = self.bn / self.warps_n + self.family.staging_padding();
         let staging = self.warps_n * self.bm * pitch * 4 / self.accumulator.staging_parts();
@@ -227,17 +292,37 @@ macro_rules! entries {
             warps_n: $wn,
             stages: $stages,
             blocks_per_sm: $blocks,
+            cluster: 1,
+            ping_pong: false,
+        }
+    };
+    ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
+        $stages:literal $cluster:literal $ping_pong:literal;)*) => {
+        &[$(
+            entries!(@hopper $family F16 $f16 $bm $bn $bk $stages $cluster $ping_pong),
+            entries!(@hopper $family Bf16 $bf16 $bm $bn $bk $stages $cluster $ping_pong),
+        )*]
+    };
+    (@hopper $family:ident $dtype:ident $name:ident $bm:literal $bn:literal $bk:literal
+        $stages:literal $cluster:literal $ping_pong:literal) => {
+        Instance {
+            cluster: $cluster,
+            ping_pong: $ping_pong,
+            // The consumers and the producer, side by side.
+            ..entries!(@one $family $dtype F32 $name $bm $bn $bk 1 12 $stages 1)
         }
     };
 }
 
 /// Every GEMM kernel, by family and accumulator.
-pub const INSTANCES: [&[Instance]; 5] = [
+pub const INSTANCES: [&[Instance]; 7] = [
     wmma_dense_instances!(entries),
     sm80_dense_instances!(entries),
     sm80_sparse24_instances!(entries),
     sm80_dense_acc16_instances!(entries),
     sm80_sparse24_acc16_instances!(entries),
+    sm90_dense_instances!(entries),
+    sm90_sparse24_instances!(entries),
 ];
 
 #[cfg(test)]

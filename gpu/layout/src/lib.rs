@@ -9,6 +9,7 @@
 //! | [`swizzle`] | where a 16-byte chunk of a tile row lies in shared memory |
 //! | [`descriptor`] | what 64 bits tell `wgmma` of an operand in shared memory |
 //! | [`fragment`] | which matrix element a lane's register holds in `mma` and `mma.sp` |
+//! | [`hopper`] | threads and shared memory of a block of the Hopper kernels |
 //! | [`raster`] | in which order thread blocks visit the tiles of Y |
 //! | [`activation`] | ReLU, GELU (both forms) and SiLU, one definition for every number type |
 //! | [`approximation`] | how the kernels evaluate them, and how far off that may be |
@@ -20,6 +21,7 @@ pub mod activation;
 pub mod approximation;
 pub mod descriptor;
 pub mod fragment;
+pub mod hopper;
 pub mod instance;
 pub mod packed24;
 pub mod params;

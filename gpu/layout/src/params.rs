@@ -81,6 +81,29 @@ pub struct GemmParams {
     pub reserved: u32,
 }
 
+/// Bytes of a tensor map.
+pub const TENSOR_MAP_BYTES: usize = 128;
+
+/// What the Hopper kernels take: tensor maps (128 opaque bytes each, encoded by the driver), and the product.
+/// The block is passed by value, at an address that is a multiple of 64.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct HopperParams {
+    /// X; W or its values; metadata (unused by dense kernels); Y (unused unless [`ALIGNED_STORE`]).
+    pub maps: [[u64; TENSOR_MAP_BYTES / 8]; 4],
+    /// The product.
+    pub gemm: GemmParams,
+}
+
+/// Places of [`HopperParams::maps`].
+pub const MAP_X: usize = 0;
+/// W, or its values.
+pub const MAP_W: usize = 1;
+/// Metadata.
+pub const MAP_METADATA: usize = 2;
+/// Y.
+pub const MAP_Y: usize = 3;
+
 /// Words of [`GemmParams::counters`], one for each tile that is shared between blocks.
 pub const COUNTERS: u32 = 1 << 16;
 
@@ -96,6 +119,9 @@ pub const ALIGNED_X: u32 = 1;
 pub const ALIGNED_W: u32 = 2;
 /// Bit of [`GemmParams::aligned`]: addresses and row strides of Y, C and bias are multiples of 4 elements.
 pub const ALIGNED_EPILOGUE: u32 = 4;
+/// Bit of [`GemmParams::aligned`]: Y has the type of X, address and row stride that are multiples of 16 bytes,
+/// and nothing but alpha, bias and activation comes before it is stored.
+pub const ALIGNED_STORE: u32 = 8;
 
 /// Prunes and packs `W[n,k]` to Packed24.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::error::BuildError;
 use crate::toolchain::{self, TARGET, Toolchain};
-use crate::{ARCHES, bounds, inputs, lint};
+use crate::{ARCHES, align, bounds, inputs, lint};
 
 /// Unrolls every loop over an array of accumulators. Where one is left, the array is indexed at run
 /// time and so goes to local memory.
@@ -98,7 +98,7 @@ impl Target<'_> {
     }
 
     fn finish(&self, text: &str) -> Result<String, BuildError> {
-        let text = bounds::apply(text)?;
+        let text = align::apply(&bounds::apply(text)?);
         let findings = lint::check(&text);
         if findings.is_empty() {
             return Ok(text);

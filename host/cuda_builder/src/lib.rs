@@ -12,6 +12,7 @@
 //! | `compile`   | run cargo on the kernel crate and take the PTX                          |
 //! | `ptx`       | find the functions in PTX text                                          |
 //! | `bounds`    | turn the marks of `#[kernel(launch_bounds(..))]` into PTX directives    |
+//! | `align`     | align parameters whose address a kernel takes, for tensor maps          |
 //! | `lint`      | refuse local memory, generic addresses and unresolved calls             |
 //! | `error`     | what can go wrong                                                       |
 //!
@@ -29,6 +30,7 @@
 //!
 //! Several builds may run at once, in threads or in processes, and may share a cache.
 
+mod align;
 mod bounds;
 mod compile;
 mod error;
@@ -224,6 +226,15 @@ pub fn build_all(builders: impl IntoIterator<Item = CudaBuilder>) -> Result<Vec<
         let finished = threads.into_iter().map(|thread| thread.join());
         finished.map(|built| built.unwrap_or_else(|panic| resume_unwind(panic))).collect()
     })
+}
+
+/// BLAKE3 hash of several modules, in hexadecimal.
+pub fn hash(modules: &[Ptx]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for module in modules {
+        hasher.update(module.blake3.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// `<target directory>/cuda_builder`, found from cargo's `OUT_DIR`, which is

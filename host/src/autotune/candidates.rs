@@ -25,7 +25,7 @@ const MOST: usize = 24;
 pub fn enumerate(problem: &Problem, heuristic: Choice, device: &DeviceInfo) -> Result<Vec<Choice>> {
     let mut instances = kernels::eligible(problem.sparse, problem.dtype, device)?;
     // The wmma kernels are there for comparison.
-    instances.retain(|i| i.family != Family::WmmaDense);
+    instances.retain(|i| i.family != Family::WmmaDense && kernels::takes(i, problem));
     let lowest = instances.iter().map(|i| i.bm).min();
     instances.retain(|i| (i.bm as usize) < 4 * problem.m || Some(i.bm) == lowest);
     let mut candidates = Vec::new();
@@ -109,7 +109,7 @@ mod tests {
 
     fn candidates(sparse: bool, m: usize, n: usize, k: usize) -> Vec<Choice> {
         let problem = Problem::new(sparse, Dtype::F16, m, n, k);
-        let heuristic = heuristic::select(sparse, Dtype::F16, m, n, k, &h200()).unwrap();
+        let heuristic = heuristic::select(&problem, &h200()).unwrap();
         let candidates = enumerate(&problem, heuristic, &h200()).unwrap();
         assert_eq!(candidates[0], heuristic);
         for (at, candidate) in candidates.iter().enumerate() {

@@ -200,8 +200,7 @@ impl Tuner {
     }
 
     fn heuristic(&self, problem: &Problem) -> Result<Choice> {
-        let Problem { sparse, dtype, m, n, k, .. } = *problem;
-        heuristic::select(sparse, dtype, m, n, k, self.device.info())
+        heuristic::select(problem, self.device.info())
     }
 
     fn measure(&self, problem: &Problem) -> Result<Record> {

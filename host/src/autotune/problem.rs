@@ -89,7 +89,7 @@ impl Problem {
     /// | `y` | type of Y: `f16`, `bf16`, `f32` or `int8` |
     /// | `layout` | which of `x`, `w` and `y` (with C and bias) kernels may touch several elements at a time, or `-` |
     /// | `gpu`, `sm`, `driver` | [`DeviceInfo`], a `;` in it replaced by `,`; `sm` without a dot |
-    /// | `ptx` | [`ptx::SM_80_BLAKE3`] |
+    /// | `ptx` | [`ptx::BLAKE3`] |
     ///
     /// A record is never used where any of them differs, such as on another GPU, driver or PTX.
     pub fn key(&self, device: &DeviceInfo) -> String {
@@ -119,7 +119,7 @@ impl Problem {
             device.sm.0,
             device.sm.1,
             plain(&device.driver),
-            ptx::SM_80_BLAKE3,
+            ptx::BLAKE3,
         )
     }
 }
@@ -146,7 +146,7 @@ mod tests {
         let plain = Problem::new(true, Dtype::F16, 4096, 14336, 4096);
         let want = "op=sparse;m=4096;n=14336;k=4096;dtype=f16;epilogue=none;y=f16;layout=xwy;\
                     gpu=NVIDIA H200;sm=90;driver=13.0 (580.159.04);ptx=";
-        assert_eq!(plain.key(&device()), format!("{want}{}", ptx::SM_80_BLAKE3));
+        assert_eq!(plain.key(&device()), format!("{want}{}", ptx::BLAKE3));
 
         let odd = Problem {
             fused: Fused {
@@ -161,10 +161,7 @@ mod tests {
         let name = "a; b".to_owned();
         let want = "op=dense;m=1;n=33;k=7;dtype=bf16;epilogue=bias-residual-gelu-tanh;y=f32;layout=-;\
                     gpu=a, b;sm=90;driver=13.0 (580.159.04);ptx=";
-        assert_eq!(
-            odd.key(&DeviceInfo { name, ..device() }),
-            format!("{want}{}", ptx::SM_80_BLAKE3)
-        );
+        assert_eq!(odd.key(&DeviceInfo { name, ..device() }), format!("{want}{}", ptx::BLAKE3));
     }
 
     #[test]

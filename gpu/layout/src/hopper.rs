@@ -1,0 +1,178 @@
+//! How a block of the Hopper kernels divides its threads and its shared memory.
+//!
+//! Two consumer warpgroups and one that produces. A block computes tiles of `bn` features by `bm` tokens of
+//! Y^T: W is the instruction's operand A (64 rows an instruction), X its operand B (`bm` columns).
+//!
+//! ```text
+//!   cooperative: both consumers work on a tile       ping-pong: each has a tile of its own, and finishes
+//!            X: bm tokens                            it while the other one multiplies
+//!           +------------+
+//!   W: bn   | consumer 0 |                             +------------+      +------------+
+//!  features +------------+                             | consumer 0 |      | consumer 1 |
+//!           | consumer 1 |                             +------------+      +------------+
+//!           +------------+
+//!
+//!   shared memory   | stage 0: X, W, metadata | stage 1 | ... | staging 0 | staging 1 | barriers |
+//! ```
+
+use crate::descriptor::Swizzle;
+use crate::packed24::BLOCK_ROWS;
+
+/// Threads of a warpgroup.
+pub const WARPGROUP: u32 = 128;
+/// Warpgroups that multiply.
+pub const CONSUMERS: u32 = 2;
+/// Threads of a block: the consumers, and the producer.
+pub const THREADS: u32 = (CONSUMERS + 1) * WARPGROUP;
+/// Features of an instruction: rows of its operand A.
+pub const ROWS: u32 = 64;
+/// Columns of X in a box: 128 bytes, the widest swizzle.
+pub const X_COLUMNS: u32 = 64;
+/// Dynamic shared memory that a block of sm_90 can have.
+pub const MAX_SHARED: u32 = 227 * 1024;
+/// Swizzled boxes lie at multiples of it.
+const ALIGN: u32 = 1024;
+/// Barriers of all stages, full and empty, of the consumers' turns, and a word for each of them.
+const BARRIER_BYTES: u32 = 256;
+/// Most boxes of Y that a consumer stages at a time.
+const MOST_BOXES: u32 = 4;
+/// Tokens and padding of what is staged for the epilogue in f32.
+pub const PART_TOKENS: u32 = 32;
+/// See `Family::staging_padding`: lanes 4g + q write element (2q, g).
+pub const PART_PADDING: u32 = 4;
+
+/// A block's work and memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Whether W is Packed24.
+    pub sparse: bool,
+    /// Tokens of a tile, 16 to 256.
+    pub bm: u32,
+    /// Features of a tile.
+    pub bn: u32,
+    /// K per stage, 64 or 128.
+    pub bk: u32,
+    /// Stages of the pipeline.
+    pub stages: u32,
+    /// Blocks of a cluster: they have the same tokens, and load X together.
+    pub cluster: u32,
+    /// Whether consumers have tiles of their own.
+    pub ping_pong: bool,
+}
+
+impl Shape {
+    /// Consumers that share a tile.
+    pub const fn team(self) -> u32 {
+        if self.ping_pong { 1 } else { CONSUMERS }
+    }
+
+    /// Instructions that make a consumer's features.
+    pub const fn subtiles(self) -> u32 {
+        self.bn / (ROWS * self.team())
+    }
+
+    /// Bytes of the X tile of a stage: blocks of [`X_COLUMNS`] columns, one after the other.
+    pub const fn x_bytes(self) -> u32 {
+        self.bm * self.bk * 2
+    }
+
+    /// Bytes of a row of W, or of its values, in a stage: the span of their swizzle.
+    pub const fn w_span(self) -> u32 {
+        if self.sparse { self.bk } else { 2 * self.bk }
+    }
+
+    /// Columns of W, or of its values, in a box.
+    pub const fn w_columns(self) -> u32 {
+        if self.w_span() > 128 { 64 } else { self.w_span() / 2 }
+    }
+
+    /// The permutation of W's chunks in a box.
+    pub const fn w_swizzle(self) -> Swizzle {
+        if self.w_span() == 64 { Swizzle::B64 } else { Swizzle::B128 }
+    }
+
+    /// Bytes of W, or of its values, in a stage.
+    pub const fn w_bytes(self) -> u32 {
+        self.bn * self.w_span()
+    }
+
+    /// Metadata words of a stage for 16 rows of W.
+    pub const fn metadata_columns(self) -> u32 {
+        if self.sparse { self.bk / 2 } else { 0 }
+    }
+
+    /// Bytes of metadata of a stage.
+    pub const fn metadata_bytes(self) -> u32 {
+        self.bn / BLOCK_ROWS as u32 * self.metadata_columns() * 4
+    }
+
+    /// What arrives in a block for one stage.
+    pub const fn filled_bytes(self) -> u32 {
+        self.x_bytes() + self.w_bytes() + self.metadata_bytes()
+    }
+
+    /// From one stage to the next.
+    pub const fn stage_bytes(self) -> u32 {
+        self.filled_bytes().next_multiple_of(ALIGN)
+    }
+
+    /// Tokens of a box of Y, which has [`ROWS`] features.
+    pub const fn box_tokens(self) -> u32 {
+        if self.bm.is_multiple_of(64) {
+            64
+        } else if self.bm.is_multiple_of(32) {
+            32
+        } else {
+            16
+        }
+    }
+
+    /// Bytes of a box of Y in a 16-bit type.
+    pub const fn box_bytes(self) -> u32 {
+        self.box_tokens() * ROWS * 2
+    }
+
+    /// Boxes of Y that a consumer stages: as many as the stages leave room for.
+    pub const fn boxes(self) -> u32 {
+        let room = MAX_SHARED - BARRIER_BYTES - self.stages * self.stage_bytes();
+        let fit = room / CONSUMERS / self.box_bytes();
+        if fit < MOST_BOXES { fit } else { MOST_BOXES }
+    }
+
+    /// Where a consumer's staging area is.
+    pub const fn staging_at(self, consumer: u32) -> u32 {
+        self.stages * self.stage_bytes() + consumer * self.staging_bytes()
+    }
+
+    /// A staging area: boxes of Y, or a part of the tile in f32.
+    const fn staging_bytes(self) -> u32 {
+        let boxes = self.boxes() * self.box_bytes();
+        let part = (PART_TOKENS * (ROWS + PART_PADDING) * 4).next_multiple_of(ALIGN);
+        if boxes > part { boxes } else { part }
+    }
+
+    /// Where the barrier is that stage `stage` is full.
+    pub const fn full_at(self, stage: u32) -> u32 {
+        self.staging_at(CONSUMERS) + stage * 16
+    }
+
+    /// Where the barrier is that it is empty.
+    pub const fn empty_at(self, stage: u32) -> u32 {
+        self.full_at(stage) + 8
+    }
+
+    /// Where the barrier is that it is a consumer's turn to multiply.
+    pub const fn turn_at(self, consumer: u32) -> u32 {
+        self.full_at(self.stages) + consumer * 8
+    }
+
+    /// A word that a consumer's team uses to tell itself something.
+    pub const fn flag_at(self, consumer: u32) -> u32 {
+        self.turn_at(CONSUMERS) + consumer * 4
+    }
+
+    /// Dynamic shared memory of a block in bytes.
+    pub const fn shared_bytes(self) -> u32 {
+        self.staging_at(CONSUMERS) + BARRIER_BYTES
+    }
+}

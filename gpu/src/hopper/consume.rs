@@ -1,0 +1,218 @@
+//! A consumer warpgroup: multiplies the stages of a segment.
+//!
+//! W is operand A, so that it may be sparse, and X is operand B: the accumulators are of Y^T. Products run on
+//! while the next stage is waited for, one group behind: its stage is given back when it has ended, and its
+//! metadata registers, which the hardware reads until then, are not touched before. So there are two sets of
+//! these, for even and odd stages.
+
+use super::ring::Ring;
+use cuda_std::{cluster, mbarrier, shared, thread, wgmma, wgmma::Wgmma};
+use layout::descriptor::{self, Swizzle};
+use layout::hopper::{ROWS, Shape, WARPGROUP};
+use layout::packed24::BLOCK_COLS;
+
+/// Metadata that is legal everywhere: the hardware must not see what lies outside W, zeros.
+const LEGAL: u32 = 0x4444_4444;
+
+/// Accumulators of a thread: of each instruction of a product of 64 features.
+pub type Accumulators<const S: usize, const R: usize> = [[f32; R]; S];
+/// Metadata words of a stage: per instruction, per K = 64.
+type Metadata<const S: usize, const WORDS: usize> = [[u32; WORDS]; S];
+
+/// What a consumer knows of itself.
+#[derive(Clone, Copy)]
+pub struct Consumer {
+    /// The block's shape.
+    pub shape: Shape,
+    /// Which of its team it is: the features that it computes.
+    pub member: u32,
+    /// Index of the thread in the warpgroup.
+    pub thread: u32,
+}
+
+impl Consumer {
+    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `started` when the last
+    /// products have been started.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// The producer fills these stages.
+    #[inline(always)]
+    pub unsafe fn multiply<
+        T: Wgmma<R>,
+        const S: usize,
+        const R: usize,
+        const WORDS: usize,
+        const CLUSTER: u32,
+    >(
+        &self,
+        ring: &mut Ring,
+        blocks: u32,
+        started: impl FnOnce(),
+    ) -> Accumulators<S, R> {
+        let mut acc = [[0.0; R]; S];
+        let mut metadata = [[[0; WORDS]; S]; 2];
+        let mut previous = 0;
+        let mut left = blocks;
+        // SAFETY: as the caller vouches; `previous` is a stage whose products have ended.
+        unsafe {
+            loop {
+                metadata[0] = self.metadata(ring);
+                self.products::<T, S, R, WORDS>(ring, &mut acc, &metadata[0]);
+                wgmma::wait_group::<1>();
+                keep(&metadata[1]);
+                self.release::<CLUSTER>(previous);
+                previous = ring.empty();
+                ring.advance();
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+                metadata[1] = self.metadata(ring);
+                self.products::<T, S, R, WORDS>(ring, &mut acc, &metadata[1]);
+                wgmma::wait_group::<1>();
+                keep(&metadata[0]);
+                self.release::<CLUSTER>(previous);
+                previous = ring.empty();
+                ring.advance();
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
+            started();
+            wgmma::wait_group::<0>();
+            keep(&metadata[0]);
+            keep(&metadata[1]);
+            for acc in &mut acc {
+                wgmma::pin(acc);
+            }
+            self.release::<CLUSTER>(previous);
+        }
+        acc
+    }
+
+    /// Waits for the stage, and loads the thread's metadata.
+    ///
+    /// # Safety
+    /// As for [`Self::multiply`].
+    #[inline(always)]
+    unsafe fn metadata<const S: usize, const WORDS: usize>(
+        &self,
+        ring: &Ring,
+    ) -> Metadata<S, WORDS> {
+        let shape = self.shape;
+        let mut metadata = [[0; WORDS]; S];
+        // SAFETY: the words lie in the stage, which is full.
+        unsafe {
+            ring.wait_full();
+            if !shape.sparse {
+                return metadata;
+            }
+            // A row of blocks belongs to a warp: word of K = 64, lane.
+            let row = self.member * shape.subtiles() * 4 + self.thread / 32;
+            let at = ring.stage() + shape.x_bytes() + shape.w_bytes();
+            let at = at + (row * shape.metadata_columns() + self.thread % 32) * 4;
+            for s in 0..S {
+                for i in 0..WORDS {
+                    let offset = s as u32 * 4 * shape.metadata_columns() + i as u32 * 32;
+                    let word = shared::load_u32(at + offset * 4);
+                    metadata[s][i] = if word == 0 { LEGAL } else { word };
+                }
+            }
+        }
+        metadata
+    }
+
+    /// Starts the products of a stage, as one group.
+    ///
+    /// # Safety
+    /// The stage is full.
+    #[inline(always)]
+    unsafe fn products<T: Wgmma<R>, const S: usize, const R: usize, const WORDS: usize>(
+        &self,
+        ring: &Ring,
+        acc: &mut Accumulators<S, R>,
+        metadata: &Metadata<S, WORDS>,
+    ) {
+        let shape = self.shape;
+        let (x_tile, w_tile) = (ring.stage(), ring.stage() + shape.x_bytes());
+        let x = descriptor::k_major(Swizzle::B128, shape.bm, x_tile, 0);
+        let w_tile = w_tile + self.member * shape.subtiles() * ROWS * row_bytes(shape);
+        let w = descriptor::k_major(shape.w_swizzle(), shape.bn, w_tile, 0);
+        let x_at = |chunk| x + descriptor::step(Swizzle::B128, shape.bm, chunk);
+        let w_at = |s: usize, chunk| {
+            let rows = s as u32 * ROWS * row_bytes(shape);
+            w + (rows / 16) as u64 + descriptor::step(shape.w_swizzle(), shape.bn, chunk)
+        };
+        wgmma::fence();
+        // SAFETY: the descriptors lead into the stage; the metadata is legal.
+        unsafe {
+            if shape.sparse {
+                for i in 0..WORDS {
+                    let chunk = i as u32 * const { BLOCK_COLS as u32 / 16 };
+                    for s in 0..S {
+                        let (w, x) = (w_at(s, chunk), x_at(2 * chunk));
+                        T::mma_sparse::<0, 1>(&mut acc[s], w, x, metadata[s][i]);
+                    }
+                    for s in 0..S {
+                        let (w, x) = (w_at(s, chunk + 2), x_at(2 * chunk + 4));
+                        T::mma_sparse::<1, 1>(&mut acc[s], w, x, metadata[s][i]);
+                    }
+                }
+            } else {
+                for chunk in (0..shape.bk / 8).step_by(2) {
+                    for s in 0..S {
+                        T::mma::<1>(&mut acc[s], w_at(s, chunk), x_at(chunk));
+                    }
+                }
+            }
+        }
+        wgmma::commit_group();
+    }
+
+    /// Gives a stage back to the producers of all blocks of the cluster, by its barrier; 0 is none.
+    ///
+    /// # Safety
+    /// The products of the stage have ended.
+    #[inline(always)]
+    unsafe fn release<const CLUSTER: u32>(&self, empty: u32) {
+        let lane = thread::lane();
+        if empty == 0 {
+            return;
+        }
+        // SAFETY: the barriers have been made, and no block ends before all have.
+        unsafe {
+            if CLUSTER == 1 {
+                if lane == 0 {
+                    mbarrier::arrive(empty);
+                }
+            } else if lane < CLUSTER {
+                mbarrier::arrive_cluster(cluster::map_shared(empty, lane));
+            }
+        }
+    }
+
+    /// Waits for all threads of the warpgroup.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    #[inline(always)]
+    pub fn sync(&self, consumer: u32) {
+        thread::sync_some(1 + consumer, WARPGROUP);
+    }
+}
+
+/// Bytes from one row of W to the next in a box.
+#[inline(always)]
+const fn row_bytes(shape: Shape) -> u32 {
+    shape.w_columns() * 2
+}
+
+/// Forbids the compiler to reuse the registers before this point.
+#[inline(always)]
+fn keep<const S: usize, const WORDS: usize>(metadata: &Metadata<S, WORDS>) {
+    for word in metadata.as_flattened() {
+        wgmma::keep(*word);
+    }
+}

@@ -1,0 +1,173 @@
+//! A consumer finishes its 64-feature parts of a tile.
+//!
+//! Y of X's type goes the short way: alpha, bias and activation in registers, `stmatrix` transposes boxes of 64
+//! features into shared memory, and a tensor map stores them while the consumer goes on. Everything else goes
+//! through the epilogue of all kernels, 32 tokens at a time.
+
+use super::consume::{Accumulators, Consumer};
+use crate::epilogue::{Staging, activate};
+use crate::row::Quad;
+use cuda_std::convert::{Convert, fma};
+use cuda_std::{fence, global, shared, stmatrix, thread, tma};
+use layout::fragment;
+use layout::hopper::{PART_PADDING, PART_TOKENS, ROWS};
+use layout::params::{ALIGNED_STORE, GemmParams, MAP_Y, TENSOR_MAP_BYTES};
+use layout::swizzle;
+
+/// Tokens that a warp finishes of a part.
+const WARP_TOKENS: u32 = PART_TOKENS / 4;
+
+impl Consumer {
+    /// Finishes and stores the consumer's features, from `feature0` on, of the tokens from `token0` on.
+    /// `consumer` is its place in the block; it has room for `PENDING` + 1 boxes, and has
+    /// `staged` so many before.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// `p` and the map of Y at `maps` describe valid operands.
+    #[inline(always)]
+    pub unsafe fn finish<T: Convert, const S: usize, const R: usize, const PENDING: u32>(
+        &self,
+        p: &GemmParams,
+        maps: u64,
+        acc: &mut Accumulators<S, R>,
+        consumer: u32,
+        staged: &mut u32,
+        token0: u32,
+        feature0: u32,
+    ) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if p.aligned & ALIGNED_STORE != 0 {
+                let map = maps + (MAP_Y * TENSOR_MAP_BYTES) as u64;
+                self.store_boxes::<T, S, R, PENDING>(
+                    p, map, acc, consumer, staged, token0, feature0,
+                );
+            } else {
+                self.store_parts::<T, S, R>(p, acc, consumer, token0, feature0);
+            }
+        }
+    }
+
+    /// The short way.
+    ///
+    /// # Safety
+    /// As for [`Self::finish`].
+    #[inline(always)]
+    unsafe fn store_boxes<T: Convert, const S: usize, const R: usize, const PENDING: u32>(
+        &self,
+        p: &GemmParams,
+        map: u64,
+        acc: &Accumulators<S, R>,
+        consumer: u32,
+        staged: &mut u32,
+        token0: u32,
+        feature0: u32,
+    ) {
+        let shape = self.shape;
+        let base = shared::base() + shape.staging_at(consumer);
+        let (warp, lane) = (self.thread / 32, self.thread % 32);
+        let box_tokens = shape.box_tokens();
+        let first = thread::opaque(self.thread) == 0;
+        for s in 0..S {
+            let feature = feature0 + s as u32 * ROWS;
+            let bias = |row: u32| {
+                let feature = feature + warp * 16 + lane / 4 + row;
+                // SAFETY: the bias has N elements.
+                match p.bias != 0 && feature < p.n {
+                    true => {
+                        let pair = unsafe { global::load_u16(p.bias + feature as u64 * 2) };
+                        T::widen(pair as u32)[0]
+                    }
+                    // -0 is what changes nothing by being added.
+                    false => -0.0,
+                }
+            };
+            let bias = [bias(0), bias(8)];
+            for part in 0..shape.bm / box_tokens {
+                let at = base + *staged % (PENDING + 1) * shape.box_bytes();
+                *staged += 1;
+                if first {
+                    tma::wait_group_read::<PENDING>();
+                }
+                self.sync(consumer);
+                let mut i = 0;
+                while i < box_tokens / 8 {
+                    // Two fragments of 16 features and 8 tokens: registers are (feature, token) g, 2q; g, 2q+1;
+                    // g+8, 2q; g+8, 2q+1.
+                    let z: [Quad; 2] = core::array::from_fn(|f| {
+                        let r = (part * (box_tokens / 8) + i) as usize * 4 + f * 4;
+                        core::array::from_fn(|j| fma(p.alpha, acc[s][r + j], bias[j / 2]))
+                    });
+                    let y = activate(p.activation, z);
+                    let pairs = core::array::from_fn(|m| {
+                        T::narrow(y[m / 2][m % 2 * 2], y[m / 2][m % 2 * 2 + 1])
+                    });
+                    // A lane points at a row, 8 features of a token, of one of the four matrices.
+                    let row = i * 8 + lane / 16 * 8 + lane % 8;
+                    let chunk = 2 * warp + lane / 8 % 2;
+                    // SAFETY: the row lies in the box, which the last store from it has read.
+                    unsafe { stmatrix::x4_trans(at + swizzle::offset(row, chunk, 8), pairs) };
+                    i += 2;
+                }
+                fence::proxy_async_shared();
+                self.sync(consumer);
+                let token = token0 + part * box_tokens;
+                if first && token < p.m && feature < p.n {
+                    // SAFETY: the box is complete, and begins inside of Y.
+                    unsafe { tma::store_2d(map, feature as i32, token as i32, at) };
+                }
+                if first {
+                    tma::commit_group();
+                }
+            }
+        }
+    }
+
+    /// The way of all kernels: 32 tokens and 64 features at a time, in f32.
+    ///
+    /// # Safety
+    /// As for [`Self::finish`].
+    #[inline(always)]
+    unsafe fn store_parts<T: Convert, const S: usize, const R: usize>(
+        &self,
+        p: &GemmParams,
+        acc: &mut Accumulators<S, R>,
+        consumer: u32,
+        token0: u32,
+        feature0: u32,
+    ) {
+        let base = shared::base() + self.shape.staging_at(consumer);
+        let (warp, lane) = (self.thread / 32, self.thread % 32);
+        // A warp's tokens follow those of the one before it.
+        let staging = Staging::<WARP_TOKENS, ROWS, PART_PADDING>::new(base, warp);
+        let all = Staging::<PART_TOKENS, ROWS, PART_PADDING>::new(base, 0);
+        let tokens = (R as u32 * 2).min(PART_TOKENS);
+        let parts = R as u32 * 2 / tokens;
+        // A loop that is not unrolled: the code of the epilogue exists once.
+        for step in 0..thread::opaque(S as u32 * parts) {
+            self.sync(consumer);
+            let registers = tokens as usize / 2;
+            for i in 0..registers {
+                let (feature, token) = fragment::accumulator(lane, i as u32 % 4);
+                // SAFETY: the element lies in the staging area, which is free.
+                unsafe {
+                    let at = all.at(i as u32 / 4 * 8 + token, warp * 16 + feature);
+                    shared::store_f32(at, acc[0][i]);
+                }
+            }
+            self.sync(consumer);
+            let token = token0 + step % parts * tokens + warp * WARP_TOKENS;
+            if warp * WARP_TOKENS < tokens {
+                // SAFETY: staged above by the warpgroup; `p` is valid.
+                unsafe { staging.store::<T>(p, token, feature0 + step / parts * ROWS) }
+            }
+            // The next part's place among the registers is constant.
+            let flat = acc.as_flattened_mut();
+            for i in registers..S * R {
+                flat[i - registers] = flat[i];
+            }
+        }
+    }
+}

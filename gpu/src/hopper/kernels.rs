@@ -1,0 +1,189 @@
+//! `sm90_dense_*` and `sm90_sparse24_*`: GEMM on wgmma and wgmma.sp, fed by tensor maps.
+//!
+//! A kernel is a layout (`layout::hopper`), a producer ([`produce`](super::produce)), and two consumers
+//! ([`consume`](super::consume)), which finish what they have multiplied ([`finish`](super::finish)). Blocks are
+//! persistent; a block, or a cluster of blocks with tiles of neighbouring features, walks through its segments
+//! (`work`), and so do its three warpgroups, each for itself. Operands pass from producer to consumers through a
+//! ring of stages ([`ring`](super::ring)), so the producer runs ahead into the next tile while one is finished.
+//!
+//! Constraints: X (and a dense W) begin at a multiple of 16 bytes, and so do their rows, as tensor maps demand;
+//! the host launches no other product. M, N, K are at least 1.
+
+use super::consume::Consumer;
+use super::ring::Ring;
+use crate::work::{Segments, Team};
+use crate::{k_blocks, raster};
+use cuda_std::convert::Convert;
+use cuda_std::wgmma::Wgmma;
+use cuda_std::{cluster, mbarrier, setmaxnreg, shared, thread, tma};
+use layout::hopper::{CONSUMERS, ROWS, Shape, WARPGROUP};
+use layout::params::{GemmParams, HopperParams};
+
+/// Registers of a thread of the producer, and of a consumer: 24 + 2 * 240 = 3 * 168.
+const FEW: u32 = 24;
+const MANY: u32 = 240;
+
+/// The kernel of one instance. Const parameters but the type repeat, or follow from, `shape`, because Rust does not
+/// compute const parameters: instructions and accumulators of a consumer, metadata words of a stage, blocks of a
+/// cluster, threads of a team, boxes of Y that may be under way while another is staged.
+///
+/// # Safety
+/// `p` describes valid operands, `maps` is the address of their tensor maps; threads, cluster and shared memory of
+/// a block are those of the instance.
+#[inline(always)]
+unsafe fn gemm<
+    T: Wgmma<R> + Convert,
+    const S: usize,
+    const R: usize,
+    const WORDS: usize,
+    const CLUSTER: u32,
+    const TEAM: u32,
+    const PENDING: u32,
+>(
+    shape: Shape,
+    p: &GemmParams,
+    maps: u64,
+) {
+    let warpgroup = thread::thread_idx_x() / WARPGROUP;
+    let rank = if CLUSTER == 1 { 0 } else { cluster::rank() };
+    let ring = Ring::new(shape);
+    // SAFETY: one thread, before the barrier below.
+    unsafe {
+        if thread::thread_idx_x() == 0 {
+            ring.init();
+        }
+    }
+    sync_all::<CLUSTER>();
+
+    // Tiles of a cluster: as many features as its blocks have together.
+    let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), p.n.div_ceil(shape.bn * CLUSTER));
+    let origin = |tile: u32| {
+        let (m, n) = raster::tile(tile, tiles_m, tiles_n, super::BAND);
+        (m * shape.bm, (n * CLUSTER + rank) * shape.bn)
+    };
+    let (worker, workers) = (thread::block_idx_x() / CLUSTER, thread::grid_dim_x() / CLUSTER);
+    let segments = Segments::new(p, tiles_m * tiles_n, k_blocks(p, shape.bk), worker, workers);
+
+    // SAFETY: roles are whole warpgroups, and the registers add up; operands are the caller's.
+    unsafe {
+        if warpgroup == CONSUMERS {
+            setmaxnreg::decrease::<FEW>();
+            if thread::opaque(thread::thread_idx_x()) == CONSUMERS * WARPGROUP {
+                super::produce::produce(shape, maps, ring, segments, rank, origin);
+            }
+        } else {
+            setmaxnreg::increase::<MANY>();
+            let member = if shape.ping_pong { 0 } else { warpgroup };
+            let consumer = Consumer { shape, member, thread: thread::thread_idx_x() % WARPGROUP };
+            let team = Team {
+                thread: member * WARPGROUP + consumer.thread,
+                worker,
+                blocks: CLUSTER,
+                rank,
+                flag: shared::base() + shape.flag_at(warpgroup - member),
+            };
+            let (mut ring, mut segments) = (ring, segments);
+            let (mut turn, mut staged) = (0, 0);
+            while let Some(segment) = segments.next() {
+                let blocks = segment.last - segment.first;
+                if shape.ping_pong {
+                    turn += 1;
+                    if turn % 2 == warpgroup {
+                        ring.skip(blocks);
+                        continue;
+                    }
+                    // The first consumer's first turn is before any arrival.
+                    mbarrier::wait(ring.turn(warpgroup), (turn / 2 + 1) % 2);
+                }
+                let next = ring.turn(warpgroup ^ 1);
+                let mut acc =
+                    consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
+                        if shape.ping_pong && thread::lane() == 0 {
+                            mbarrier::arrive(next);
+                        }
+                    });
+                let (token0, tile0) = origin(segment.tile);
+                let feature0 = tile0 + member * shape.subtiles() * ROWS;
+                let sync = || thread::sync_some(1 + CONSUMERS + warpgroup - member, TEAM);
+                let complete = segment.complete_with::<TEAM>(
+                    p,
+                    acc.as_flattened_mut(),
+                    shape.bm * shape.bn * 4,
+                    team,
+                    sync,
+                );
+                if complete {
+                    consumer.finish::<T, S, R, PENDING>(
+                        p,
+                        maps,
+                        &mut acc,
+                        warpgroup,
+                        &mut staged,
+                        token0,
+                        feature0,
+                    );
+                }
+            }
+            // Shared memory outlives what is stored from it.
+            if consumer.thread == 0 {
+                tma::wait_group_read::<0>();
+            }
+        }
+    }
+    // Nor does a block end while others of the cluster fill its stages or arrive at its barriers.
+    if CLUSTER > 1 {
+        cluster::sync();
+    }
+}
+
+/// Brings all threads of the block, or of the cluster, together.
+#[inline(always)]
+fn sync_all<const CLUSTER: u32>() {
+    if CLUSTER == 1 { thread::sync_threads() } else { cluster::sync() }
+}
+
+macro_rules! define {
+    (Sm90Dense $($lines:tt)*) => { define!(@each false $($lines)*); };
+    (Sm90Sparse24 $($lines:tt)*) => { define!(@each true $($lines)*); };
+    (@each $sparse:literal $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
+        $stages:literal $cluster:literal $ping_pong:literal;)*) => {$(
+        define!(@one $f16 F16 $sparse $bm $bn $bk $stages $cluster $ping_pong);
+        define!(@one $bf16 Bf16 $sparse $bm $bn $bk $stages $cluster $ping_pong);
+    )*};
+    (@one $name:ident $type:ident $sparse:literal $bm:literal $bn:literal $bk:literal
+        $stages:literal $cluster:literal $ping_pong:literal) => {
+        /// An instance of the module's kernel; its name says types and tile.
+        ///
+        /// # Safety
+        /// `p` describes valid operands and, with the grid, a schedule that covers Y; threads, cluster and shared
+        /// memory of a block are those of the instance.
+        #[::cuda_std::kernel(launch_bounds(384, 1))]
+        pub unsafe fn $name(p: HopperParams) {
+            const SHAPE: Shape = Shape {
+                sparse: $sparse,
+                bm: $bm,
+                bn: $bn,
+                bk: $bk,
+                stages: $stages,
+                cluster: $cluster,
+                ping_pong: $ping_pong,
+            };
+            let maps = ::cuda_std::parameter_address!($name);
+            // SAFETY: as the caller vouches.
+            unsafe {
+                gemm::<
+                    ::layout::packed24::$type,
+                    { SHAPE.subtiles() as usize },
+                    { $bm / 2 },
+                    { $bk / 64 },
+                    $cluster,
+                    { SHAPE.team() * WARPGROUP },
+                    { SHAPE.boxes() - 1 },
+                >(SHAPE, &p.gemm, maps)
+            }
+        }
+    };
+}
+
+layout::sm90_dense_instances!(define);
+layout::sm90_sparse24_instances!(define);

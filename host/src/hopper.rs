@@ -1,0 +1,90 @@
+//! What the Hopper kernels need of the host: tensor maps of the operands.
+
+use crate::device::{Device, MapElement, TensorMap};
+use crate::error::{Result, invalid};
+use layout::descriptor::Swizzle;
+use layout::hopper::{ROWS, Shape, X_COLUMNS};
+use layout::instance::{Dtype, Instance};
+use layout::packed24::BLOCK_ROWS;
+use layout::params::{
+    ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_METADATA, MAP_W, MAP_X,
+    MAP_Y, Output,
+};
+
+/// Whether a Hopper kernel takes operands of this alignment (the `ALIGNED_*` bits) and these extents: those that
+/// tensor maps can describe.
+pub(crate) fn takes(sparse: bool, aligned: u32, extents: [usize; 3]) -> bool {
+    let needed = if sparse { ALIGNED_X } else { ALIGNED_X | ALIGNED_W };
+    aligned & needed == needed && !extents.contains(&0)
+}
+
+/// The parameters of `kernel` for the product that `gemm` describes.
+///
+/// # Errors
+/// Operands that tensor maps cannot describe, or what the driver says of one.
+pub(crate) fn params(
+    device: &dyn Device,
+    kernel: &Instance,
+    shape: Shape,
+    gemm: &GemmParams,
+) -> Result<HopperParams> {
+    if !takes(shape.sparse, gemm.aligned, [gemm.m, gemm.n, gemm.k].map(|e| e as usize)) {
+        let limit =
+            "at least 1x1x1, X and a dense W and all of their rows at multiples of 16 bytes";
+        let value = format!("{}x{}x{} with other alignment", gemm.m, gemm.n, gemm.k);
+        return Err(invalid(format!("product of {}", kernel.name), value, limit));
+    }
+    let element = match kernel.dtype {
+        Dtype::F16 => MapElement::F16,
+        Dtype::Bf16 => MapElement::Bf16,
+    };
+    let stores = gemm.output == Output::Input as u32
+        && gemm.gated == 0
+        && gemm.c == 0
+        && gemm.y.is_multiple_of(16)
+        && gemm.ldy.is_multiple_of(8);
+    let map = |address, columns, rows, pitch| TensorMap {
+        address,
+        element,
+        columns,
+        rows,
+        pitch,
+        box_columns: X_COLUMNS,
+        box_rows: 0,
+        swizzle: Swizzle::B128,
+    };
+    let (m, n, k) = (gemm.m as u64, gemm.n as u64, gemm.k as u64);
+    let (w_rows, w_columns) = match shape.sparse {
+        true => (n.next_multiple_of(BLOCK_ROWS as u64), gemm.ldw),
+        false => (n, k),
+    };
+    let x = TensorMap { box_rows: shape.bm / shape.cluster, ..map(gemm.x, k, m, gemm.ldx * 2) };
+    let w = TensorMap {
+        box_columns: shape.w_columns(),
+        box_rows: shape.bn,
+        swizzle: shape.w_swizzle(),
+        ..map(gemm.w, w_columns, w_rows, gemm.ldw * 2)
+    };
+    let mut maps = [[0; 16]; 4];
+    maps[MAP_X] = device.tensor_map(&x)?;
+    maps[MAP_W] = device.tensor_map(&w)?;
+    if shape.sparse {
+        maps[MAP_METADATA] = device.tensor_map(&TensorMap {
+            element: MapElement::U32,
+            box_columns: shape.metadata_columns(),
+            box_rows: shape.bn / BLOCK_ROWS as u32,
+            swizzle: Swizzle::None,
+            // A block's row of words is as long as a row of values, and twice as many bytes.
+            ..map(gemm.metadata, gemm.ldw, w_rows / BLOCK_ROWS as u64, gemm.ldw * 4)
+        })?;
+    }
+    if stores {
+        maps[MAP_Y] = device.tensor_map(&TensorMap {
+            box_columns: ROWS,
+            box_rows: shape.box_tokens(),
+            ..map(gemm.y, n, m, gemm.ldy * 2)
+        })?;
+    }
+    let aligned = gemm.aligned | if stores { ALIGNED_STORE } else { 0 };
+    Ok(HopperParams { maps, gemm: GemmParams { aligned, ..*gemm } })
+}
