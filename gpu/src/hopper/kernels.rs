@@ -19,9 +19,9 @@ use cuda_std::{cluster, mbarrier, setmaxnreg, shared, thread, tma};
 use layout::hopper::{CONSUMERS, ROWS, Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams};
 
-/// Registers of a thread of the producer, and of a consumer: 24 + 2 * 240 = 3 * 168.
-const FEW: u32 = 24;
-const MANY: u32 = 240;
+/// Registers of a thread of the producer, and of a consumer: 40 + 2 * 232 = 3 * 168.
+const FEW: u32 = 40;
+const MANY: u32 = 232;
 
 /// The kernel of one instance. Const parameters but the type repeat, or follow from, `shape`, because Rust does not
 /// compute const parameters: instructions and accumulators of a consumer, metadata words of a stage, blocks of a
