@@ -174,7 +174,7 @@ fn sample<T: Number>(cli: &Cli, op: Op, shape: Shape) -> Result<Sample> {
     let operands_ms = lap();
     let plan = Plan::new(None, &x, operand.weight(), &Epilogue::default(), &mut y)?;
     let choice = plan.choice();
-    device.compile(choice.kernel.name, choice.kernel.shared_bytes())?;
+    plan.compile()?;
     let compile_ms = lap();
     plan.launch()?;
     drop(plan);

@@ -69,8 +69,6 @@ pub mod hopper {
     pub mod kernels;
     pub mod produce;
     pub mod ring;
-
-    use crate::BAND;
 }
 #[cfg(not(sm_90a))]
 pub mod compress;
@@ -85,18 +83,14 @@ pub mod wmma;
 pub mod work;
 
 use layout::params::GemmParams;
+#[cfg(not(sm_90a))]
 use layout::raster;
-
-/// Feature tiles visited before the next row of token tiles: with 128 to 256 features a tile, the
-/// blocks of one wave on 80 to 144 SMs then cover a region of Y that is about square, which is the
-/// shape that reads least of X and W.
-const BAND: u32 = 8;
 
 /// First token and first feature of a tile.
 #[cfg(not(sm_90a))]
 #[inline(always)]
 fn tile_origin(p: &GemmParams, tile: u32, bm: u32, bn: u32) -> (u32, u32) {
-    let (tm, tn) = raster::tile(tile, p.m.div_ceil(bm), p.n.div_ceil(bn), BAND);
+    let (tm, tn) = raster::tile(tile, p.m.div_ceil(bm), p.n.div_ceil(bn), p.band);
     (tm * bm, tn * bn)
 }
 

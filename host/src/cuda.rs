@@ -1,5 +1,6 @@
 //! A GPU through the CUDA driver.
 
+use crate::constants::Constants;
 use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap, Workspace};
 use crate::error::{Error, Result};
 use crate::ptx;
@@ -28,7 +29,7 @@ pub struct CudaDevice {
     info: DeviceInfo,
     context: Context,
     stream: Arc<Stream>,
-    functions: RwLock<HashMap<&'static str, Function>>,
+    functions: RwLock<HashMap<(&'static str, Constants), Function>>,
     workspace: Workspace,
 }
 
@@ -83,24 +84,27 @@ impl CudaDevice {
         &self.context
     }
 
-    /// The compiled kernel, allowed to use `shared_bytes` of dynamic shared memory.
+    /// The compiled kernel of a launch, allowed to use its dynamic shared memory.
     ///
     /// # Errors
     /// [`Error::UnknownKernel`], or the driver's compiler log.
-    pub fn function(&self, entry: &'static str, shared_bytes: u32) -> Result<Function> {
+    fn function(&self, launch: &Launch<'_>) -> Result<Function> {
+        let entry = launch.entry;
+        let key = (entry, launch.constants);
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(entry) {
+        if let Some(function) = functions.get(&key) {
             return Ok(function.clone());
         }
         drop(functions);
         let text = ptx::entry(ptx::module_of(entry), entry)
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
+        let text = ptx::specialize(text, entry, &launch.constants);
         self.context.set_current()?;
         // Without a lock, so that threads compile different kernels at the same time.
         let function = Module::from_ptx(text, &[])?.get_function(entry)?;
-        function.set_max_dynamic_shared(shared_bytes)?;
+        function.set_max_dynamic_shared(launch.shared_bytes)?;
         let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(functions.entry(entry).or_insert(function).clone())
+        Ok(functions.entry(key).or_insert(function).clone())
     }
 }
 
@@ -126,8 +130,8 @@ impl Device for CudaDevice {
         self.workspace.get(self, bytes)
     }
 
-    fn compile(&self, entry: &'static str, shared_bytes: u32) -> Result<()> {
-        self.function(entry, shared_bytes).map(drop)
+    fn compile(&self, launch: &Launch<'_>) -> Result<()> {
+        self.function(launch).map(drop)
     }
 
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
@@ -153,7 +157,7 @@ impl Device for CudaDevice {
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let function = self.function(launch.entry, launch.shared_bytes)?;
+        let function = self.function(launch)?;
         let mut config =
             LaunchConfig::new(launch.grid, launch.block).shared_bytes(launch.shared_bytes);
         if launch.cluster > 1 {

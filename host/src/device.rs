@@ -1,5 +1,6 @@
 //! What the library needs of a GPU.
 
+use crate::constants::Constants;
 use crate::error::Result;
 use layout::descriptor::Swizzle;
 use std::any::Any;
@@ -95,6 +96,8 @@ pub struct Launch<'a> {
     pub shared_bytes: u32,
     /// The kernel's one parameter block.
     pub params: &'a [u8],
+    /// What of it may be compiled into the kernel.
+    pub constants: Constants,
 }
 
 /// A GPU, real or emulated, with one queue of work.
@@ -116,13 +119,13 @@ pub trait Device: Send + Sync + 'static {
     /// Out of memory, with the sizes.
     fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>>;
 
-    /// Gets a kernel ready that launches will give `shared_bytes` of dynamic shared memory. Its first
-    /// launch does so itself; this is for doing it earlier, or for several kernels on as many threads.
+    /// Gets the kernel of `launch` ready. The launch does so itself; this is for doing it earlier, or for several
+    /// kernels on as many threads.
     ///
     /// # Errors
     /// What the device says of the kernel's PTX.
-    fn compile(&self, entry: &'static str, shared_bytes: u32) -> Result<()> {
-        let _ = (entry, shared_bytes);
+    fn compile(&self, launch: &Launch<'_>) -> Result<()> {
+        let _ = launch;
         Ok(())
     }
 

@@ -98,8 +98,8 @@ impl Device for EmulatedDevice {
         self.workspace.get(self, bytes)
     }
 
-    fn compile(&self, entry: &'static str, _: u32) -> Result<()> {
-        self.module(entry).map(drop)
+    fn compile(&self, launch: &Launch<'_>) -> Result<()> {
+        self.module(launch.entry).map(drop)
     }
 
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {

@@ -1,6 +1,7 @@
 //! The product: checked, then launched.
 
 use crate::autotune::Problem;
+use crate::constants::Constants;
 use crate::device::{Device, Launch, Memory};
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Result, invalid};
@@ -18,6 +19,7 @@ use layout::params::{
 };
 use reference::Element;
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -76,6 +78,7 @@ pub struct Plan<'a> {
     params: GemmParams,
     /// What a Hopper kernel takes in place of them.
     hopper: Option<Box<HopperParams>>,
+    constants: Constants,
     /// Held for the launches: `params` names it.
     _workspace: Option<Arc<dyn Memory>>,
     operands: PhantomData<&'a ()>,
@@ -134,7 +137,7 @@ impl<'a> Plan<'a> {
             gated: epilogue.gated as u32,
             waves: 0,
             units: 0,
-            reserved: 0,
+            band: 8,
         };
         Self::scheduled(device, choice, w.is_sparse(), T::DTYPE, params)
     }
@@ -180,8 +183,13 @@ impl<'a> Plan<'a> {
             Some(shape) => Some(Box::new(hopper::params(&*device, kernel, shape, &params)?)),
             None => None,
         };
+        let constants = match &hopper {
+            Some(hopper) => Constants::of(&hopper.gemm, offset_of!(HopperParams, gemm)),
+            None => Constants::of(&params, 0),
+        };
         let (grid, operands) = (grid.blocks, PhantomData);
-        Ok(Self { device, choice, grid, params, hopper, _workspace: workspace, operands })
+        let _workspace = workspace;
+        Ok(Self { device, choice, grid, params, hopper, constants, _workspace, operands })
     }
 
     /// The kernel it launches, and its schedule.
@@ -197,7 +205,21 @@ impl<'a> Plan<'a> {
         if self.grid == 0 {
             return Ok(());
         }
-        let launch = Launch {
+        // SAFETY: `new` checked extents, devices and overlap; the operands are borrowed for `'a`, and
+        // their memory is freed only after the work queued before that.
+        unsafe { self.device.launch(&self.description()) }
+    }
+
+    /// Gets the kernel ready, which the first launch does too.
+    ///
+    /// # Errors
+    /// What the device says of the kernel's PTX.
+    pub fn compile(&self) -> Result<()> {
+        self.device.compile(&self.description())
+    }
+
+    fn description(&self) -> Launch<'_> {
+        Launch {
             entry: self.choice.kernel.name,
             grid: self.grid,
             block: self.choice.kernel.threads(),
@@ -207,10 +229,8 @@ impl<'a> Plan<'a> {
                 Some(params) => param_bytes(&**params),
                 None => param_bytes(&self.params),
             },
-        };
-        // SAFETY: `new` checked extents, devices and overlap; the operands are borrowed for `'a`, and
-        // their memory is freed only after the work queued before that.
-        unsafe { self.device.launch(&launch) }
+            constants: self.constants,
+        }
     }
 }
 

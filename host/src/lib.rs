@@ -36,6 +36,7 @@
 //! | `hopper` | tensor maps of the operands of Hopper's kernels |
 //! | [`autotune`] | [`Tuner`](autotune::Tuner): which kernel and schedule to use, by measurement |
 //! | [`cache`] | [`Store`](cache::Store): what the autotuner found, kept in an SQLite file |
+//! | [`constants`] | which parameters of a launch are compiled into its kernel |
 //! | [`measure`] | [`measure::time`]: median, p95 and spread of repeated launches |
 //! | [`peers`] | the vendor's libraries, loaded at run time to be measured beside the kernels |
 //! | [`ptx`] | the embedded PTX, one kernel at a time |
@@ -43,6 +44,7 @@
 
 pub mod autotune;
 pub mod cache;
+pub mod constants;
 pub mod cuda;
 pub mod device;
 pub mod emulated;

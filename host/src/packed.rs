@@ -1,5 +1,6 @@
 //! [`PackedWeight`]: a 2:4 W in device memory.
 
+use crate::constants::Constants;
 use crate::device::{Device, Launch, Memory};
 use crate::error::{Result, invalid};
 use crate::gemm::{MAX_EXTENT, param_bytes};
@@ -88,6 +89,7 @@ impl<T: Element + Value> PackedWeight<T> {
             cluster: 1,
             shared_bytes: 0,
             params: param_bytes(&params),
+            constants: Constants::default(),
         };
         // SAFETY: W is borrowed and its memory freed only after queued work; values and metadata have
         // the extents that the kernel writes.

@@ -9,6 +9,8 @@ pub const BLAKE3: &str = env!("PTX_BLAKE3");
 /// The compiler that made them: first line of `rustc --version`.
 pub const DEVICE_RUSTC: &str = env!("DEVICE_RUSTC");
 
+use crate::constants::Constants;
+
 const ENTRY: &str = ".visible .entry ";
 
 /// The PTX that has the kernel `name`.
@@ -27,6 +29,28 @@ pub fn entry(text: &str, name: &str) -> Option<String> {
         .find(ENTRY)
         .map_or(text.len(), |length| start + ENTRY.len() + length);
     Some(format!("{}{}", &text[..first], &text[start..end]))
+}
+
+/// `text`, a module with the kernel `entry`, with these parameters compiled in.
+pub fn specialize(text: String, entry: &str, constants: &Constants) -> String {
+    constants.words().fold(text, |text, (at, value)| {
+        let Some((start, register, end)) = find_load(&text, entry, at) else { return text };
+        format!("{}mov.b64 \t{register}, {value};{}", &text[..start], &text[end..])
+    })
+}
+
+/// Where `text` loads the 8-byte word at `at` of the parameter block of `entry`, and into which register. LLVM loads
+/// each once; one that it loads otherwise just stays.
+fn find_load<'a>(text: &'a str, entry: &str, at: usize) -> Option<(usize, &'a str, usize)> {
+    let address = match at {
+        0 => format!(", [{entry}_param_0];"),
+        _ => format!(", [{entry}_param_0+{at}];"),
+    };
+    let found = text.find(&address)?;
+    let line = text[..found].rfind('\n')? + 1;
+    let load = text[line..found].trim_start();
+    let register = load.strip_prefix("ld.param.b64")?.trim_start();
+    Some((found - load.len(), register, found + address.len()))
 }
 
 #[cfg(test)]

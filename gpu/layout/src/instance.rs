@@ -110,6 +110,11 @@ macro_rules! sm90_sparse24_instances {
     ($each:ident) => {
         $each! {
             Sm90Sparse24
+            sm90_sparse24_f16_160x256x64 sm90_sparse24_bf16_160x256x64 [160, 256, 64] 5 1 false;
+            sm90_sparse24_f16_160x256x64_c2 sm90_sparse24_bf16_160x256x64_c2 [160, 256, 64] 5 2 false;
+            sm90_sparse24_f16_192x256x64 sm90_sparse24_bf16_192x256x64 [192, 256, 64] 4 1 false;
+            sm90_sparse24_f16_192x256x64_c2 sm90_sparse24_bf16_192x256x64_c2 [192, 256, 64] 4 2 false;
+            sm90_sparse24_f16_64x64x128_pingpong sm90_sparse24_bf16_64x64x128_pingpong [64, 64, 128] 8 1 true;
             sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 4 1 false;
             sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
             sm90_sparse24_f16_256x128x64_c2_s5 sm90_sparse24_bf16_256x128x64_c2_s5 [256, 128, 64] 5 2 false;

@@ -61,6 +61,8 @@ pub struct GemmParams {
     pub n: u32,
     /// Input features.
     pub k: u32,
+    /// Whole tiles that each block computes: block b of G those numbered `b`, `b + G`, ...
+    pub waves: u32,
     /// Factor of the product.
     pub alpha: f32,
     /// Factor of C.
@@ -73,12 +75,10 @@ pub struct GemmParams {
     pub aligned: u32,
     /// Whether features 2j and 2j + 1 are a gate and its value: `y[j] = act(z[2j]) * z[2j + 1]`.
     pub gated: u32,
-    /// Whole tiles that each block computes: block b of G those numbered `b`, `b + G`, ...
-    pub waves: u32,
     /// Of the tiles that are left then, units of work (one tile, one K-block) of each block.
     pub units: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Feature tiles visited before the next row of token tiles, see `layout::raster`.
+    pub band: u32,
 }
 
 /// Bytes of a tensor map.

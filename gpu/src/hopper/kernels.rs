@@ -11,13 +11,14 @@
 
 use super::consume::Consumer;
 use super::ring::Ring;
+use crate::k_blocks;
 use crate::work::{Segments, Team};
-use crate::{k_blocks, raster};
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
 use cuda_std::{cluster, mbarrier, setmaxnreg, shared, thread, tma};
 use layout::hopper::{CONSUMERS, ROWS, Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams};
+use layout::raster;
 
 /// Registers of a thread of the producer, and of a consumer: 40 + 2 * 232 = 3 * 168.
 const FEW: u32 = 40;
@@ -58,7 +59,7 @@ unsafe fn gemm<
     // Tiles of a cluster: as many features as its blocks have together.
     let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), p.n.div_ceil(shape.bn * CLUSTER));
     let origin = |tile: u32| {
-        let (m, n) = raster::tile(tile, tiles_m, tiles_n, super::BAND);
+        let (m, n) = raster::tile(tile, tiles_m, tiles_n, p.band);
         (m * shape.bm, (n * CLUSTER + rank) * shape.bn)
     };
     let (worker, workers) = (thread::block_idx_x() / CLUSTER, thread::grid_dim_x() / CLUSTER);

@@ -42,7 +42,7 @@ use crate::schedule::Choice;
 use contest::Deadlines;
 use half::{bf16, f16};
 use layout::activation::Activation;
-use layout::instance::{Dtype, Instance};
+use layout::instance::Dtype;
 use layout::params::Output;
 use operands::Operands;
 use reference::Element;
@@ -227,12 +227,12 @@ impl Tuner {
         let device = &*self.device;
         let heuristic = self.heuristic(problem)?;
         let mut choices = candidates::enumerate(problem, heuristic, device.info())?;
-        let ready = compile(device, &choices, started + self.budget.mul_f64(COMPILING));
-        choices.retain(|choice| ready.contains(&choice.kernel.name));
-
         let mut operands = Operands::<T, O>::new(&self.device, problem)?;
         // Whole tiles need no workspace.
         let first = operands.plans(heuristic.kernel.into())?;
+        let ready = compile(&first[0], &choices, started + self.budget.mul_f64(COMPILING));
+        choices.retain(|choice| ready.contains(choice));
+
         let mut candidates = Vec::new();
         let mut failure = None;
         for choice in choices {
@@ -308,29 +308,23 @@ fn warm_up<'a>(device: &dyn Device, first: &[Plan<'a>], choice: Choice) -> Resul
 
 /// Compiles the kernels of `choices` on several threads, beginning none after `deadline` but for the
 /// first choice's. The names of those that are ready.
-fn compile(device: &dyn Device, choices: &[Choice], deadline: Instant) -> Vec<&'static str> {
-    let mut kernels: Vec<&'static Instance> = Vec::new();
-    for choice in choices {
-        if !kernels.contains(&choice.kernel) {
-            kernels.push(choice.kernel);
-        }
-    }
+fn compile(first: &Plan<'_>, choices: &[Choice], deadline: Instant) -> Vec<Choice> {
     let (next, ready) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let compile = || {
-        while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if kernel.name != kernels[0].name && Instant::now() > deadline {
-                tracing::debug!(kernel = kernel.name, "no time left to compile it for tuning");
+        while let Some(&choice) = choices.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if choice != choices[0] && Instant::now() > deadline {
+                tracing::debug!(%choice, "no time left to compile it for tuning");
                 continue;
             }
-            match device.compile(kernel.name, kernel.shared_bytes()) {
-                Ok(()) => ready.lock().unwrap_or_else(PoisonError::into_inner).push(kernel.name),
-                Err(error) => tracing::warn!(%error, kernel = kernel.name, "dropped from tuning"),
+            match first.with_choice(choice).and_then(|plan| plan.compile()) {
+                Ok(()) => ready.lock().unwrap_or_else(PoisonError::into_inner).push(choice),
+                Err(error) => tracing::warn!(%error, %choice, "dropped from tuning"),
             }
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..cores.min(COMPILERS).min(kernels.len()) {
+        for _ in 0..cores.min(COMPILERS).min(choices.len()) {
             scope.spawn(compile);
         }
     });
