@@ -83,7 +83,8 @@ pub struct Cli {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub repeat: Option<u32>,
     /// Compute all rows so often: the first time every row is checked in full; then each Y is computed again
-    /// over poison, must have the same bits, and is timed again. Peers take part in the first run only
+    /// over poison, must have the same bits, and is timed again. Peers take part in the first run only.
+    /// Between runs the operands and Y of all rows stay in the host's memory
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,

@@ -56,8 +56,14 @@ impl<T> Operand<T> {
 struct Form<T: Number, O: OutputNumber<T>> {
     fused: Fused,
     row_scale: Option<Matrix<f32>>,
-    /// Of each set, C and Y.
-    ends: Vec<(Option<Matrix<O::Addend>>, Matrix<O>)>,
+    /// One for each set.
+    ends: Vec<End<T, O>>,
+}
+
+/// C and Y of one launch.
+struct End<T: Number, O: OutputNumber<T>> {
+    c: Option<Matrix<O::Addend>>,
+    y: Matrix<O>,
 }
 
 impl<T: Number, O: OutputNumber<T>> Form<T, O> {
@@ -72,7 +78,7 @@ impl<T: Number, O: OutputNumber<T>> Form<T, O> {
         let end = |_| {
             let c = || Matrix::from_slice(device, &extras.c, m, n);
             let c = fused.residual.then(c).transpose()?;
-            Ok((c, Matrix::poisoned(device, m, problem.columns(fused))?))
+            Ok(End { c, y: Matrix::poisoned(device, m, problem.columns(fused))? })
         };
         let row_scale = || Matrix::from_slice(device, &extras.row_scale, 1, m);
         Ok(Self {
@@ -90,7 +96,7 @@ impl<T: Number, O: OutputNumber<T>> Form<T, O> {
         sets: &'a [Set<T>],
     ) -> Result<Vec<Plan<'a>>, Error> {
         let Self { fused, row_scale, ends } = self;
-        let plan = |(set, (c, y)): (&'a Set<T>, &'a mut (Option<Matrix<O::Addend>>, Matrix<O>))| {
+        let plan = |(set, End { c, y }): (&'a Set<T>, &'a mut End<T, O>)| {
             let epilogue = Epilogue {
                 alpha: 1.0,
                 beta: if fused.residual { 1.0 } else { 0.0 },
@@ -199,13 +205,13 @@ impl<T: Number, O: OutputNumber<T>> Gemm<T, O> for GpuGemm<'_, T, O> {
 
     fn y(&mut self, kernel: Kernel, fused: Fused, over: Option<O>) -> Result<Vec<O>> {
         let mut form = self.take_form(fused)?;
-        let y = &form.ends[0].1;
+        let y = &form.ends[0].y;
         match over {
             Some(over) => y.write(&vec![over; y.rows() * y.cols()])?,
             None => y.poison()?,
         }
         form.plans(choice(kernel)?, &self.bias, &self.sets[..1])?[0].launch()?;
-        let y = form.ends[0].1.to_vec()?;
+        let y = form.ends[0].y.to_vec()?;
         self.form = Some(form);
         Ok(y)
     }
