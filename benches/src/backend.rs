@@ -6,7 +6,7 @@ use crate::emulator::{self, Emulation};
 use crate::gpu;
 use crate::kernel::Kernel;
 use crate::peers::{Outcome, Peers};
-use crate::problem::{Number, Problem};
+use crate::problem::{Number, OutputNumber, Problem};
 use anyhow::{Context, Result};
 use reference::Packed;
 use sparseflow::epilogue::Fused;
@@ -24,19 +24,36 @@ pub enum Backend {
     Cpu,
 }
 
-/// The operands of a product in place, ready for any kernel and epilogue.
-pub trait Gemm<T> {
+/// Times of a row, and of what took turns with it.
+pub struct Timed {
+    /// The row's.
+    pub row: Times,
+    /// Those of the same kernel without an epilogue, Y in the type of X, where the row has more.
+    pub bare: Option<Times>,
+    /// Those of the peers, in the order in which they were asked for.
+    pub peers: Vec<Times>,
+}
+
+impl Timed {
+    /// Of a row that nothing took turns with.
+    pub fn alone(row: Times) -> Self {
+        Self { row, bare: None, peers: Vec::new() }
+    }
+}
+
+/// The operands of a product in place, ready for any kernel and epilogue; Y of type `O`.
+pub trait Gemm<T, O> {
     /// What is wrong with the W that the backend packed, if anything.
     fn fault(&self) -> Option<&str>;
 
-    /// Computes Y once, over NaN.
-    fn y(&mut self, kernel: Kernel, fused: Fused) -> Result<Vec<T>>;
+    /// Computes Y once, over elements that are all `over`, or NaN (-1 as int8) where it is `None`.
+    fn y(&mut self, kernel: Kernel, fused: Fused, over: Option<O>) -> Result<Vec<O>>;
 
     /// What each peer makes of it, over NaN.
     fn peers(&mut self, fused: Fused) -> Vec<Outcome<T>>;
 
-    /// Times it, and in turns with it those peers: its times come first, then theirs.
-    fn time(&mut self, kernel: Kernel, fused: Fused, with: &[&'static str]) -> Result<Vec<Times>>;
+    /// Times it, and in turns with it those peers; on a GPU also the kernel without the epilogue.
+    fn time(&mut self, kernel: Kernel, fused: Fused, with: &[&'static str]) -> Result<Timed>;
 }
 
 /// A W in place to be pruned and packed.
@@ -47,8 +64,8 @@ pub trait Compress<T> {
     /// The product of a few rows of X with the W that each peer compressed over ones.
     fn peers(&mut self) -> Vec<Outcome<T>>;
 
-    /// Times it, and in turns with it those peers: its times come first, then theirs.
-    fn time(&mut self, with: &[&'static str]) -> Result<Vec<Times>>;
+    /// Times it, and in turns with it those peers.
+    fn time(&mut self, with: &[&'static str]) -> Result<Timed>;
 }
 
 impl Backend {
@@ -139,13 +156,13 @@ impl Backend {
     ///
     /// # Errors
     /// What the device says.
-    pub fn gemm<'a, T: Number>(
+    pub fn gemm<'a, T: Number, O: OutputNumber<T>>(
         &self,
         problem: &'a Problem<T>,
         sparse: bool,
         repeat: Option<u32>,
         peers: Option<&Peers>,
-    ) -> Result<Box<dyn Gemm<T> + 'a>> {
+    ) -> Result<Box<dyn Gemm<T, O> + 'a>> {
         Ok(match self {
             Self::Cuda(device) | Self::Emulator(device) => {
                 Box::new(gpu::GpuGemm::new(device, problem, sparse, repeat, peers)?)

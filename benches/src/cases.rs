@@ -2,11 +2,12 @@
 
 use crate::backend::Backend;
 use crate::cli::{ALL_KERNELS, Cli, Usage};
-use crate::kernel::{Kernel, Op, dtype_name};
+use crate::kernel::{Kernel, Op, dtype_name, output_name};
 use crate::suites::{Shape, Suite};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use layout::instance::Dtype;
+use layout::params::Output;
 use sparseflow::autotune::{Problem, Tuner};
 use sparseflow::cache::Store;
 use sparseflow::epilogue::Fused;
@@ -26,6 +27,8 @@ pub struct Case {
     pub dtype: Dtype,
     /// What is fused behind the product; none for a compression.
     pub fused: Fused,
+    /// Type of Y; of a compression, that of W.
+    pub output: Output,
     /// What the tuner measured, where the kernel is its choice.
     pub tuned: Option<Tuned>,
     /// The product; of a compression, N and K are the extents of W and M means nothing.
@@ -51,12 +54,21 @@ impl Case {
         let Shape { n, k, .. } = self.shape;
         if self.op == Op::Compress { format!("{n}x{k}") } else { self.shape.to_string() }
     }
+
+    /// The epilogue, and the type of Y where it is not that of X; nothing of a compression.
+    pub fn epilogue(&self) -> Option<String> {
+        let form = || match self.output {
+            Output::Input => self.fused.to_string(),
+            output => format!("{} {}", self.fused, output_name(output, self.dtype)),
+        };
+        (self.op != Op::Compress).then(form)
+    }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kernel, self.extents())?;
-        if self.op == Op::Compress { Ok(()) } else { write!(f, " {}", self.fused) }
+        self.epilogue().map_or(Ok(()), |epilogue| write!(f, " {epilogue}"))
     }
 }
 
@@ -72,28 +84,43 @@ pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
     };
     let chooser = Chooser::new(cli, backend);
     let mut cases = Vec::new();
+    let mut odd = Vec::new();
     for &dtype in &unique(&cli.dtype) {
         let mut compressed = Vec::new();
         for shape in shapes(cli, backend) {
             for &op in &unique(ops) {
-                let fused = match op {
+                let forms = match op {
                     Op::Compress if compressed.contains(&(shape.n, shape.k)) => continue,
                     Op::Compress => {
                         compressed.push((shape.n, shape.k));
-                        vec![Fused::default()]
+                        vec![(Output::Input, Fused::default())]
                     }
-                    _ => unique(&cli.epilogue),
+                    Op::Dense | Op::Sparse => forms(cli),
                 };
-                for fused in fused {
-                    let kernels = chooser.choose(op, dtype, fused, shape)?;
-                    let case = |(kernel, tuned)| Case { op, kernel, dtype, fused, tuned, shape };
+                for (output, fused) in forms {
+                    if fused.gated && !shape.n.is_multiple_of(2) {
+                        odd.push(shape);
+                        continue;
+                    }
+                    let kernels = chooser.choose(op, dtype, (output, fused), shape)?;
+                    let case =
+                        |(kernel, tuned)| Case { op, kernel, dtype, fused, output, tuned, shape };
                     cases.extend(kernels.into_iter().map(case));
                 }
             }
         }
     }
+    let list = |names: Vec<String>| names.join(", ");
+    if !odd.is_empty() {
+        let shapes = list(unique(&odd).iter().map(Shape::to_string).collect());
+        let text =
+            format!("gated: gates and values alternate, so N must be even, unlike in {shapes}");
+        if cases.is_empty() {
+            return Err(Usage(text).into());
+        }
+        eprintln!("bench: {text}; left out");
+    }
     if cases.is_empty() {
-        let list = |names: Vec<String>| names.join(", ");
         return Err(Usage(format!(
             "nothing to measure: on {} no kernel of {} computes {} in {}",
             backend.name(),
@@ -104,6 +131,13 @@ pub fn plan(cli: &Cli, backend: &Backend) -> Result<Vec<Case>> {
         .into());
     }
     Ok(cases)
+}
+
+/// The types of Y and the epilogues that the command line asks for, those of one type together.
+fn forms(cli: &Cli) -> Vec<(Output, Fused)> {
+    let epilogues = unique(&cli.epilogue);
+    let of = |output| epilogues.iter().map(move |&fused| (output, fused));
+    unique(&cli.output).into_iter().flat_map(of).collect()
 }
 
 /// Shapes that are summed up together.
@@ -185,13 +219,13 @@ impl<'a> Chooser<'a> {
         &self,
         op: Op,
         dtype: Dtype,
-        fused: Fused,
+        form: (Output, Fused),
         shape: Shape,
     ) -> Result<Vec<(Kernel, Option<Tuned>)>> {
         let names = &self.cli.kernel;
         if let (Some(device), [], Op::Dense | Op::Sparse) = (self.backend.device(), &names[..], op)
         {
-            return Ok(vec![self.pick(device, op == Op::Sparse, dtype, fused, shape)?]);
+            return Ok(vec![self.pick(device, op == Op::Sparse, dtype, form, shape)?]);
         }
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         let every = names.is_empty() || has(ALL_KERNELS);
@@ -222,7 +256,7 @@ impl<'a> Chooser<'a> {
         device: &Arc<dyn Device>,
         sparse: bool,
         dtype: Dtype,
-        fused: Fused,
+        (output, fused): (Output, Fused),
         Shape { m, n, k }: Shape,
     ) -> Result<(Kernel, Option<Tuned>)> {
         let Some(tuner) = &self.tuner else {
@@ -233,7 +267,7 @@ impl<'a> Chooser<'a> {
         let op = if sparse { Op::Sparse } else { Op::Dense };
         self.progress.set_message(format!("tuning {op} {m}x{n}x{k} {fused}"));
         let started = Instant::now();
-        let problem = Problem { fused, ..Problem::new(sparse, dtype, m, n, k) };
+        let problem = Problem::new(sparse, dtype, m, n, k).with_epilogue(fused, output);
         let record =
             tuner.record(&problem).with_context(|| format!("tuning {op} {m}x{n}x{k} {fused}"))?;
         let tuned = Tuned {
@@ -267,6 +301,18 @@ mod tests {
         let want =
             ["cpu_compress24_f16 2x3", "cpu_dense_f16 1x2x3 bias", "cpu_dense_f16 4x2x3 bias"];
         assert_eq!(rows(line).unwrap(), want);
+    }
+
+    #[test]
+    fn forms_are_planned_by_type_of_y_and_gates_need_an_even_n() {
+        let line = "bench --shape 1x2x3,1x3x3 --op dense --epilogue bias,gated --output input,int8";
+        let want = ["1x2x3 bias", "1x2x3 gated", "1x2x3 bias int8", "1x2x3 gated int8"]
+            .into_iter()
+            .chain(["1x3x3 bias", "1x3x3 bias int8"])
+            .map(|row| format!("cpu_dense_f16 {row}"));
+        assert!(rows(line).unwrap().into_iter().eq(want));
+        let error = rows("bench --shape 1x3x3 --epilogue gated-silu").unwrap_err();
+        assert!(error.downcast_ref::<Usage>().unwrap().0.ends_with("unlike in 1x3x3"));
     }
 
     #[test]

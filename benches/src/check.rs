@@ -69,8 +69,9 @@ pub fn difference<T: Copy>(
     bits: impl Fn(T) -> u32,
 ) -> Option<String> {
     let differ = |(&got, &want): (&T, &T)| bits(got) != bits(want);
-    let at = got.iter().zip(want).position(differ)?;
+    // First: a count without an early end is vectorised, a search is not.
     let wrong = got.iter().zip(want).filter(|&pair| differ(pair)).count();
+    let at = got.iter().zip(want).position(differ)?;
     let (got, want, of) = (bits(got[at]), bits(want[at]), want.len());
     Some(format!("{what} {at} is {got:#x}, must be {want:#x}; {wrong} of {of} wrong"))
 }

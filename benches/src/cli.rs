@@ -1,9 +1,10 @@
 //! The command line.
 
-use crate::kernel::{DTYPES, Kernel, Op};
+use crate::kernel::{DTYPES, Kernel, OUTPUTS, Op};
 use crate::suites::{Shape, Suite};
 use clap::{Parser, ValueEnum};
 use layout::instance::Dtype;
+use layout::params::Output;
 use reference::random::Fill;
 use sparseflow::Schedule;
 use sparseflow::epilogue::Fused;
@@ -50,7 +51,7 @@ pub struct Cli {
     pub cache: Option<PathBuf>,
     /// Instead of rows, measure fresh processes up to their first result on a cold cache of the driver, and
     /// the host's part of a call: of the first --shape, --op and --dtype, --repeat processes [default: 5]
-    #[arg(long, conflicts_with_all = ["tune", "peers", "kernel", "suite", "dump", "markdown"])]
+    #[arg(long, conflicts_with_all = ["tune", "peers", "kernel", "suite", "dump", "markdown", "runs"])]
     pub startup: bool,
     /// One process of --startup
     #[arg(long, hide = true, requires = "startup")]
@@ -59,10 +60,15 @@ pub struct Cli {
     #[arg(long, value_delimiter = ',', default_value = "f16", value_parser = dtype)]
     pub dtype: Vec<Dtype>,
     /// What is fused behind the product: none, relu, gelu (erf), gelu-tanh or silu, each also with
-    /// bias: bias, bias-relu, ...
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none",
-        value_parser = epilogue)]
+    /// bias (bias, bias-relu, ...), and those with residual (a C is added: bias-residual, residual-relu,
+    /// ...) or gated (features are gates and values in turn, Y has N/2 columns: gated-silu, ...). On a
+    /// GPU such a row also takes turns with the same kernel without an epilogue: fused/bare
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none")]
     pub epilogue: Vec<Fused>,
+    /// Type of Y: input (that of X and W), f32, or int8 (rows scaled, rounded and saturated)
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', default_value = "input",
+        value_parser = output)]
+    pub output: Vec<Output>,
     /// Where to run
     #[arg(long, value_enum, default_value_t = BackendName::Auto)]
     pub backend: BackendName,
@@ -76,6 +82,12 @@ pub struct Cli {
     /// fewer where they take over half a second]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub repeat: Option<u32>,
+    /// Compute all rows so often: the first time every row is checked in full; then each Y is computed again
+    /// over poison, must have the same bits, and is timed again. Peers take part in the first run only.
+    /// Between runs the operands and Y of all rows stay in the host's memory
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub runs: u32,
     /// Seed of the random inputs, and of the order in which the emulator runs warps
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -88,10 +100,11 @@ pub struct Cli {
     /// Write the table as Markdown
     #[arg(long, value_name = "PATH")]
     pub markdown: Option<PathBuf>,
-    /// Write x, w (pruned, where it is sparse), bias and y of every row as {row}_{x|w|bias|y}.npy
+    /// Write x, w (pruned, where it is sparse), bias, c, row_scale and y of every row, as far as it has
+    /// them, as {row}_{x|w|bias|c|row_scale|y}.npy
     #[arg(long, value_name = "DIR")]
     pub dump: Option<PathBuf>,
-    /// List backends, suites, epilogues and kernels, and stop
+    /// List backends, suites, epilogues, outputs and kernels, and stop
     #[arg(long)]
     pub list: bool,
 }
@@ -162,15 +175,10 @@ fn dtype(text: &str) -> Result<Dtype, String> {
     found.map(|(_, dtype)| dtype).ok_or_else(unknown)
 }
 
-/// The epilogues that there are operands for.
-pub fn epilogues() -> impl Iterator<Item = Fused> {
-    Fused::all().filter(|fused| !fused.residual && !fused.gated)
-}
-
-fn epilogue(text: &str) -> Result<Fused, String> {
-    let fused: Fused = text.parse()?;
-    let measured = epilogues().any(|measured| measured == fused);
-    measured.then_some(fused).ok_or_else(|| format!("`{text}` is not measured in this version"))
+fn output(text: &str) -> Result<Output, String> {
+    let found = OUTPUTS.into_iter().find(|(name, _)| *name == text);
+    let unknown = || format!("`{text}` is no type of Y; there are input, f32 and int8");
+    found.map(|(_, output)| output).ok_or_else(unknown)
 }
 
 fn kernel_name(text: &str) -> Result<String, String> {
@@ -221,7 +229,9 @@ mod tests {
         fails("bench --shape 17x33", "17x33");
         fails("bench --kernel sm80", "`sm80`");
         fails("bench --epilogue swish", "`swish`");
-        fails("bench --epilogue gated-silu", "`gated-silu` is not measured");
+        fails("bench --epilogue gated-residual", "`gated-residual`");
+        fails("bench --output f64", "`f64`");
+        fails("bench --runs 0", "0");
         fails("bench --dtype f32", "f32");
         fails("bench --repeat 0", "0");
         fails("bench --suite huge", "huge");

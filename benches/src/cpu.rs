@@ -1,11 +1,11 @@
 //! Rows on the CPU: the crate `reference` in f32.
 
-use crate::backend::{Compress, Gemm};
+use crate::backend::{Compress, Gemm, Timed};
 use crate::kernel::Kernel;
 use crate::peers::Outcome;
-use crate::problem::{Number, Problem};
+use crate::problem::{Extras, Number, OutputNumber, Problem};
 use anyhow::{Context, Result};
-use reference::{MatMut, Packed, gemm};
+use reference::{MatMut, Packed, Scalar, gemm};
 use sparseflow::epilogue::Fused;
 use sparseflow::measure::Times;
 use std::hint::black_box;
@@ -27,25 +27,31 @@ pub struct CpuGemm<'a, T> {
 }
 
 impl<T: Number> CpuGemm<'_, T> {
-    fn run(&self, fused: Fused, y: &mut [T]) -> Result<()> {
-        let mut y = MatMut::contiguous(y, self.problem.shape.m, self.problem.shape.n)?;
-        let epilogue = self.problem.epilogue(fused);
-        Ok(gemm(self.problem.x_view()?, self.problem.weights(self.sparse)?, &epilogue, &mut y)?)
+    fn run<O: OutputNumber<T>>(
+        &self,
+        fused: Fused,
+        extras: &Extras<T, O>,
+        y: &mut [O],
+    ) -> Result<()> {
+        let problem = self.problem;
+        let mut y = MatMut::contiguous(y, problem.shape.m, problem.columns(fused))?;
+        let epilogue = problem.epilogue(fused, extras)?;
+        Ok(gemm(problem.x_view()?, problem.weights(self.sparse)?, &epilogue, &mut y)?)
     }
 
-    fn poisoned(&self) -> Vec<T> {
-        vec![T::from_f32(f32::NAN); self.problem.shape.m * self.problem.shape.n]
+    fn filled<O: Scalar>(&self, fused: Fused, with: O) -> Vec<O> {
+        vec![with; self.problem.shape.m * self.problem.columns(fused)]
     }
 }
 
-impl<T: Number> Gemm<T> for CpuGemm<'_, T> {
+impl<T: Number, O: OutputNumber<T>> Gemm<T, O> for CpuGemm<'_, T> {
     fn fault(&self) -> Option<&str> {
         None
     }
 
-    fn y(&mut self, _: Kernel, fused: Fused) -> Result<Vec<T>> {
-        let mut y = self.poisoned();
-        self.run(fused, &mut y)?;
+    fn y(&mut self, _: Kernel, fused: Fused, over: Option<O>) -> Result<Vec<O>> {
+        let mut y = self.filled(fused, over.unwrap_or(O::from_f32(f32::NAN)));
+        self.run(fused, &self.problem.extras(fused), &mut y)?;
         Ok(y)
     }
 
@@ -53,9 +59,9 @@ impl<T: Number> Gemm<T> for CpuGemm<'_, T> {
         Vec::new()
     }
 
-    fn time(&mut self, _: Kernel, fused: Fused, _: &[&'static str]) -> Result<Vec<Times>> {
-        let mut y = self.poisoned();
-        Ok(vec![time(self.repeat, || self.run(fused, black_box(&mut y)))?])
+    fn time(&mut self, _: Kernel, fused: Fused, _: &[&'static str]) -> Result<Timed> {
+        let (extras, mut y) = (self.problem.extras(fused), self.filled(fused, O::ZERO));
+        Ok(Timed::alone(time(self.repeat, || self.run(fused, &extras, black_box(&mut y)))?))
     }
 }
 
@@ -76,12 +82,12 @@ impl<T: Number> Compress<T> for CpuCompress<'_, T> {
         Vec::new()
     }
 
-    fn time(&mut self, _: &[&'static str]) -> Result<Vec<Times>> {
+    fn time(&mut self, _: &[&'static str]) -> Result<Timed> {
         let times = time(self.repeat, || {
             black_box(Packed::prune_and_pack(self.problem.w_view()?)?);
             Ok(())
         })?;
-        Ok(vec![times])
+        Ok(Timed::alone(times))
     }
 }
 

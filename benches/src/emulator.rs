@@ -89,8 +89,14 @@ mod tests {
     fn rows(device: Arc<dyn Device>, line: &str) -> Vec<Row> {
         let backend = Backend::Emulator(device);
         let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-        let settings =
-            Settings { repeat: None, seed: 1, fill: Fill::Uniform, dump: None, peers: None };
+        let settings = Settings {
+            runs: 1,
+            repeat: None,
+            seed: 1,
+            fill: Fill::Uniform,
+            dump: None,
+            peers: None,
+        };
         let (rows, result) = Run::all(&cases, &backend, &settings);
         result.unwrap();
         assert_eq!(rows.len(), cases.len());
@@ -202,8 +208,14 @@ mod tests {
         let backend = Backend::Emulator(device);
         let line = "bench --shape 64x64x512 --op compress,dense";
         let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-        let settings =
-            Settings { repeat: None, seed: 1, fill: Fill::Uniform, dump: None, peers: None };
+        let settings = Settings {
+            runs: 1,
+            repeat: None,
+            seed: 1,
+            fill: Fill::Uniform,
+            dump: None,
+            peers: None,
+        };
         let (rows, result) = Run::all(&cases, &backend, &settings);
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.contains("ldtensor"), "{error}");

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use layout::instance::{Accumulator, Dtype};
+use layout::params::Output;
 use sparseflow::{Choice, Schedule, kernels};
 use std::fmt;
 
@@ -34,6 +35,19 @@ pub const fn dtype_name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "f16",
         Dtype::Bf16 => "bf16",
+    }
+}
+
+/// Every type that Y may have, and what it is called on the command line.
+pub const OUTPUTS: [(&str, Output); 3] =
+    [("input", Output::Input), ("f32", Output::F32), ("int8", Output::Int8)];
+
+/// The name of the type of Y where X is of type `dtype`.
+pub const fn output_name(output: Output, dtype: Dtype) -> &'static str {
+    match output {
+        Output::Input => dtype_name(dtype),
+        Output::F32 => "f32",
+        Output::Int8 => "int8",
     }
 }
 

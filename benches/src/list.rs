@@ -1,14 +1,14 @@
 //! What there is to choose from: `--list`.
 
 use crate::cli::BackendName;
-use crate::cli::epilogues;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, OUTPUTS};
 use crate::suites::Suite;
 use clap::ValueEnum;
 use sparseflow::Choice;
+use sparseflow::epilogue::Fused;
 use std::fmt::Display;
 
-/// Backends, suites, epilogues and kernels.
+/// Backends, suites, epilogues, outputs and kernels.
 pub fn text() -> String {
     let mut text = "backends\n".to_owned();
     for value in BackendName::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
@@ -20,8 +20,9 @@ pub fn text() -> String {
         text += &format!("  {:8} {}\n", suite.name(), join(suite.shapes()));
     }
     text += &format!(
-        "\nepilogues\n  {}\n\nkernels (of GPU and emulator, but for cpu_*)\n",
-        join(epilogues())
+        "\nepilogues\n  {}\n\noutputs\n  {}\n\nkernels (of GPU and emulator, but for cpu_*)\n",
+        join(Fused::all()),
+        join(OUTPUTS.map(|(name, _)| name)),
     );
     for kernel in Kernel::gpu().chain(Kernel::cpu()) {
         let Kernel::Gemm(Choice { kernel: instance, .. }) = kernel else {

@@ -12,7 +12,7 @@
 //! | `emulator` | what only the emulator tells: counters and findings |
 //! | `peers` | the vendor's libraries on the operands of a row |
 //! | `contest` | times of several contestants that take turns |
-//! | `run` | the rows, one after the other |
+//! | `run` | the rows, one after the other, and again |
 //! | `check` | whether a row is right |
 //! | `report` | table, Markdown, JSON |
 //! | `environment` | on what, and with what |
@@ -47,7 +47,7 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Usage};
 use environment::Environment;
 use peers::Peers;
-use report::Report;
+use report::{Report, Soak};
 use run::{Run, Settings};
 use std::io::Write;
 use std::process::ExitCode;
@@ -111,6 +111,7 @@ fn bench(cli: &Cli) -> Result<bool> {
     let peers = Peers::open(cli, backend.gpu());
     let environment = &Environment::now(&backend, peers.as_ref());
     let settings = Settings {
+        runs: cli.runs,
         repeat: cli.repeat,
         seed: cli.seed,
         fill: cli.inputs.into(),
@@ -118,7 +119,8 @@ fn bench(cli: &Cli) -> Result<bool> {
         peers: peers.as_ref(),
     };
     let (rows, result) = Run::all(&cases, &backend, &settings);
-    let report = Report { rows: &rows, environment, groups: &cases::groups(cli, &backend) };
+    let groups = &cases::groups(cli, &backend);
+    let report = Report { rows: &rows, environment, groups, soak: Soak::of(cli.runs, &rows) };
 
     if result.is_ok() || !rows.is_empty() {
         print(&report::table::text(&report))?;

@@ -2,29 +2,53 @@
 
 use crate::output;
 use anyhow::{Context, Result};
-use half::f16;
-use layout::instance::Dtype;
+use half::{bf16, f16};
 use npyz::{AutoSerialize, WriteOptions, WriterBuilder};
-use reference::Element;
 use std::path::Path;
 
-/// The content of a file with `data` of `shape`, row-major; f16 as it is, bf16 as f32.
-fn file<T: Element>(data: &[T], shape: &[usize]) -> std::io::Result<Vec<u8>> {
-    match T::DTYPE {
-        Dtype::F16 => of(data.iter().map(|x| f16::from_bits(x.bits16())), shape),
-        Dtype::Bf16 => of(data.iter().map(|x| x.to_f32()), shape),
+/// A type whose matrices can be written: all but bf16, which NumPy lacks, as they are.
+pub trait Dumped: Copy {
+    /// The type in the file.
+    type InFile: AutoSerialize;
+    /// The same value, as it is written.
+    fn in_file(self) -> Self::InFile;
+}
+
+impl Dumped for f16 {
+    type InFile = f16;
+    fn in_file(self) -> f16 {
+        self
     }
 }
 
-fn of<T: AutoSerialize>(
-    data: impl Iterator<Item = T>,
-    shape: &[usize],
-) -> std::io::Result<Vec<u8>> {
+impl Dumped for bf16 {
+    type InFile = f32;
+    fn in_file(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Dumped for f32 {
+    type InFile = f32;
+    fn in_file(self) -> f32 {
+        self
+    }
+}
+
+impl Dumped for i8 {
+    type InFile = i8;
+    fn in_file(self) -> i8 {
+        self
+    }
+}
+
+/// The content of a file with `data` of `shape`, row-major.
+fn file<T: Dumped>(data: &[T], shape: &[usize]) -> std::io::Result<Vec<u8>> {
     let shape: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
     let mut out = Vec::new();
     let options = WriteOptions::new().default_dtype().shape(&shape);
     let mut writer = options.writer(&mut out).begin_nd()?;
-    writer.extend(data)?;
+    writer.extend(data.iter().map(|value| value.in_file()))?;
     writer.finish()?;
     Ok(out)
 }
@@ -33,7 +57,7 @@ fn of<T: AutoSerialize>(
 ///
 /// # Errors
 /// What the file system says.
-pub fn dump<T: Element>(
+pub fn dump<T: Dumped>(
     directory: &Path,
     row: usize,
     name: &str,
@@ -48,7 +72,6 @@ pub fn dump<T: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::bf16;
     use npyz::NpyFile;
 
     #[test]
@@ -60,6 +83,16 @@ mod tests {
         assert_eq!((npy.shape(), npy.dtype().descr()), (&[2, 3][..], "'<f2'".to_owned()));
         let back: Vec<f16> = npy.into_vec().unwrap();
         assert!(back.iter().zip(&data).all(|(a, b)| a.to_bits() == b.to_bits()));
+    }
+
+    #[test]
+    fn outputs_of_other_types_keep_theirs() {
+        let descriptor = |bytes: &[u8]| NpyFile::new(bytes).unwrap().dtype().descr();
+        let bytes = file(&[1.5f32, -0.0], &[1, 2]).unwrap();
+        assert_eq!(descriptor(&bytes), "'<f4'");
+        let bytes = file(&[-128i8, 127], &[2, 1]).unwrap();
+        assert_eq!(descriptor(&bytes), "'|i1'");
+        assert_eq!(NpyFile::new(&bytes[..]).unwrap().into_vec::<i8>().unwrap(), [-128, 127]);
     }
 
     #[test]

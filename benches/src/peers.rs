@@ -2,9 +2,11 @@
 //! never an error of the run.
 
 use crate::cli::Cli;
+use crate::kernel::output_name;
 use crate::problem::{Number, Problem};
 use anyhow::Result;
 use layout::activation::Activation;
+use layout::params::Output;
 use sparseflow::epilogue::Fused;
 use sparseflow::peers::cusparselt::{self, Compressed};
 use sparseflow::peers::{CublasLt, CusparseLt, Search, cublaslt, fused_form};
@@ -141,11 +143,14 @@ impl<T: Number> PeerGemm<T> {
     }
 
     /// Plans the product for every peer and computes it once with each, over NaN. GELU is computed in the
-    /// tanh form.
-    pub fn outcomes(&mut self, fused: Fused) -> Vec<Outcome<T>> {
+    /// tanh form. A Y of another type than X is not asked of them.
+    pub fn outcomes(&mut self, fused: Fused, output: Output) -> Vec<Outcome<T>> {
         self.plans.clear();
         let peers = self.peers.of_product(self.sparse);
-        let outcome = |(name, library)| (name, self.outcome(name, &library, fused));
+        let outcome = |(name, library)| match output {
+            Output::Input => (name, self.outcome(name, &library, fused)),
+            other => (name, Err(format!("no Y of {}", output_name(other, T::DTYPE)))),
+        };
         peers.into_iter().map(outcome).collect()
     }
 

@@ -1,29 +1,36 @@
 //! The rows, one after the other: computed over poison, checked, and only then timed. On the emulator
-//! the checked run is counted, and nothing is timed.
+//! the checked run is counted, and nothing is timed. With `--runs` all of it is computed again after that, and
+//! compared with what was checked.
 
-use crate::backend::Backend;
+mod soak;
+
+use crate::backend::{Backend, Timed};
 use crate::cases::Case;
 use crate::check::{Verdict, difference, packed_difference};
 use crate::emulator::caught;
 use crate::kernel::Op;
-use crate::npy;
+use crate::npy::{self, Dumped};
 use crate::peers::{Outcome, PROBE_ROWS, Peers};
-use crate::problem::{Number, Problem};
+use crate::problem::{Extras, Number, OutputNumber, Problem};
 use crate::report::{Peer, Row};
 use anyhow::{Context, Result};
 use half::{bf16, f16};
 use indicatif::{ProgressBar, ProgressStyle};
 use layout::instance::Dtype;
+use layout::params::Output;
 use reference::random::Fill;
 use reference::{Judged, MatRef, check};
 use sparseflow::epilogue::Fused;
-use sparseflow::measure::Times;
 use sparseflow::peers::fused_form;
+use std::any::Any;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// How rows are measured.
 pub struct Settings<'a> {
-    /// Timed launches of a row.
+    /// How often all rows are computed, the first time checked in full.
+    pub runs: u32,
+    /// Timed launches of a row, in each run.
     pub repeat: Option<u32>,
     /// Seed of the inputs.
     pub seed: u64,
@@ -41,6 +48,27 @@ pub struct Run<'a> {
     settings: &'a Settings<'a>,
     progress: ProgressBar,
     rows: Vec<Row>,
+    /// The run under way, from 1.
+    run: u32,
+    /// Of a later run, the row that is next.
+    next: usize,
+    /// By row, the Y that was checked (a vector), where there are later runs.
+    checked: HashMap<usize, Box<dyn Any>>,
+}
+
+/// The operands of one shape.
+enum Operands {
+    F16(Problem<f16>),
+    Bf16(Problem<bf16>),
+}
+
+impl Operands {
+    fn new(case: &Case, Settings { seed, fill, .. }: &Settings<'_>) -> Self {
+        match case.dtype {
+            Dtype::F16 => Self::F16(Problem::new(case.shape, *seed, *fill)),
+            Dtype::Bf16 => Self::Bf16(Problem::new(case.shape, *seed, *fill)),
+        }
+    }
 }
 
 impl<'a> Run<'a> {
@@ -51,87 +79,123 @@ impl<'a> Run<'a> {
         settings: &'a Settings<'a>,
     ) -> (Vec<Row>, Result<()>) {
         // Draws on stderr, and only where that is a terminal.
-        let progress = ProgressBar::new(cases.len() as u64);
+        let progress = ProgressBar::new(cases.len() as u64 * u64::from(settings.runs));
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} {msg}") {
             progress.set_style(style);
         }
-        let mut run = Self { backend, settings, progress, rows: Vec::new() };
-        let same = |a: &Case, b: &Case| (a.dtype, a.shape) == (b.dtype, b.shape);
-        let result = cases.chunk_by(same).try_for_each(|cases| match cases[0].dtype {
-            Dtype::F16 => run.shape::<f16>(cases),
-            Dtype::Bf16 => run.shape::<bf16>(cases),
-        });
+        let mut run = Self {
+            backend,
+            settings,
+            progress,
+            rows: Vec::new(),
+            run: 1,
+            next: 0,
+            checked: HashMap::new(),
+        };
+        let result = run.runs(cases);
         run.progress.finish_and_clear();
         (run.rows, result)
     }
 
-    /// Rows of one type and shape.
-    fn shape<T: Number>(&mut self, cases: &[Case]) -> Result<()> {
-        let problem = Problem::<T>::new(cases[0].shape, self.settings.seed, self.settings.fill);
-        cases.chunk_by(|a, b| a.op == b.op).try_for_each(|cases| {
-            let context = || format!("measuring {}", cases[0]);
-            match cases[0].op {
-                Op::Dense => self.gemm(&problem, false, cases).with_context(context),
-                Op::Sparse => self.gemm(&problem, true, cases).with_context(context),
-                Op::Compress => self.compress(&problem, cases).with_context(context),
+    fn runs(&mut self, cases: &[Case]) -> Result<()> {
+        let same = |a: &Case, b: &Case| (a.dtype, a.shape) == (b.dtype, b.shape);
+        // Between runs operands stay on the host: drawing and packing them would take most of the time.
+        let mut shapes: Vec<_> = cases.chunk_by(same).map(|cases| (cases, None)).collect();
+        for run in 1..=self.settings.runs {
+            (self.run, self.next) = (run, 0);
+            for (cases, kept) in &mut shapes {
+                let operands =
+                    kept.take().unwrap_or_else(|| Operands::new(&cases[0], self.settings));
+                match &operands {
+                    Operands::F16(problem) => self.shape(problem, cases)?,
+                    Operands::Bf16(problem) => self.shape(problem, cases)?,
+                }
+                *kept = (run < self.settings.runs).then_some(operands);
             }
+        }
+        Ok(())
+    }
+
+    /// Rows of one type and shape.
+    fn shape<T: Number>(&mut self, problem: &Problem<T>, cases: &[Case]) -> Result<()> {
+        cases.chunk_by(|a, b| (a.op, a.output) == (b.op, b.output)).try_for_each(|cases| {
+            let sparse = cases[0].op == Op::Sparse;
+            let measured = match (cases[0].op, cases[0].output) {
+                (Op::Compress, _) => self.compress(problem, cases),
+                (_, Output::Input) => self.gemm::<T, T>(problem, sparse, cases),
+                (_, Output::F32) => self.gemm::<T, f32>(problem, sparse, cases),
+                (_, Output::Int8) => self.gemm::<T, i8>(problem, sparse, cases),
+            };
+            measured.with_context(|| format!("measuring {}, run {}", cases[0], self.run))
         })
     }
 
-    /// Rows that multiply by the same W. Those with the same epilogue are judged once.
-    fn gemm<T: Number>(
+    /// Rows that multiply by the same W to a Y of type `O`. Those with the same epilogue are judged once.
+    fn gemm<T: Number, O: OutputNumber<T>>(
         &mut self,
         problem: &Problem<T>,
         sparse: bool,
         cases: &[Case],
     ) -> Result<()> {
-        let (m, n, name) = (problem.shape.m, problem.shape.n, self.backend.name());
+        if self.run > 1 {
+            return self.gemm_again::<T, O>(problem, sparse, cases);
+        }
+        let (m, name) = (problem.shape.m, self.backend.name());
         self.progress.set_message(cases[0].to_string());
-        let (bytes, repeat) = (problem.gemm_bytes(sparse)?, self.settings.repeat);
-        let mut gemm =
-            match caught(self.backend.gemm(problem, sparse, repeat, self.settings.peers))? {
-                Ok(gemm) => gemm,
-                Err(fault) => {
-                    self.reject(cases, &Verdict::rejected(fault), bytes);
-                    return Ok(());
-                }
-            };
+        let repeat = self.settings.repeat;
+        let bytes = |case: &Case| problem.gemm_bytes::<O>(sparse, case.fused);
+        let made = self.backend.gemm::<T, O>(problem, sparse, repeat, self.settings.peers);
+        let mut gemm = match caught(made)? {
+            Ok(gemm) => gemm,
+            Err(fault) => return self.reject(cases, &Verdict::rejected(fault), bytes),
+        };
         if let Some(fault) = gemm.fault() {
-            self.reject(cases, &Verdict::bits(Some(fault.to_owned())), bytes);
-            return Ok(());
+            return self.reject(cases, &Verdict::bits(Some(fault.to_owned())), bytes);
         }
         for cases in cases.chunk_by(|a, b| a.fused == b.fused) {
             let fused = cases[0].fused;
-            let mut judged = problem.judge(sparse, fused)?;
+            let n = problem.columns(fused);
+            let extras = problem.extras::<O>(fused);
+            let mut judged = problem.judge(sparse, fused, &extras)?;
             let outcomes = gemm.peers(fused);
             let peers = match fused_form(fused) {
                 // Peers have another form of the epilogue, which is judged by itself.
                 Some(form) if form != fused && !outcomes.is_empty() => {
-                    judge_peers(outcomes, form, &problem.judge(sparse, form)?, (m, n))?
+                    judge_peers(outcomes, form, &problem.judge(sparse, form, &extras)?, (m, n))?
                 }
                 _ => judge_peers(outcomes, fused, &judged, (m, n))?,
             };
             for case in cases {
                 self.progress.set_message(case.to_string());
-                let run = || gemm.y(case.kernel, case.fused);
+                let run = || gemm.y(case.kernel, case.fused, None);
                 let (y, emulation) = match caught(self.backend.counted(case.kernel, run))? {
                     Ok(result) => result,
                     Err(fault) => {
-                        self.reject(&[*case], &Verdict::rejected(fault), bytes);
+                        self.reject(&[*case], &Verdict::rejected(fault), bytes)?;
                         continue;
                     }
                 };
                 judged = judged.accumulated_in(case.kernel.accumulator());
-                let verdict = Verdict::from(check(&judged, MatRef::contiguous(&y, m, n)?)?);
-                self.dump_gemm(problem, sparse, case, &y)?;
-                drop(y);
+                let mut verdict = Verdict::from(check(&judged, MatRef::contiguous(&y, m, n)?)?);
+                self.dump_gemm(problem, sparse, case, (&extras, &y))?;
+                if O::OUTPUT == Output::Int8 && verdict.passed {
+                    // -1, what it was computed over, is a number: what was not written shows over another.
+                    let again = gemm.y(case.kernel, case.fused, Some(O::from_f32(85.0)))?;
+                    if let Some(fault) = difference("element", &again, &y, O::bits) {
+                        verdict = Verdict::bits(Some(format!("over another poison {fault}")));
+                    }
+                }
+                if self.settings.runs > 1 {
+                    self.checked.insert(self.rows.len(), Box::new(y));
+                }
                 let timed = verdict.passed && self.backend.is_timed();
                 let (times, peers) = match timed {
                     true => contest(&peers, |with| gemm.time(case.kernel, case.fused, with))?,
                     false => (None, peers.clone()),
                 };
-                let row = Row::new(*case, name, verdict, times, bytes);
-                self.push(row.counted(emulation).beside(peers));
+                let (times, bare) = times.map_or((None, None), |t| (Some(t.row), t.bare));
+                let row = Row::new(*case, name, verdict, times, bytes(case)?);
+                self.push(row.counted(emulation).beside(peers).against(bare));
             }
         }
         Ok(())
@@ -139,15 +203,15 @@ impl<'a> Run<'a> {
 
     /// Rows that prune and pack the same W.
     fn compress<T: Number>(&mut self, problem: &Problem<T>, cases: &[Case]) -> Result<()> {
+        if self.run > 1 {
+            return self.compress_again(problem, cases);
+        }
         self.progress.set_message(cases[0].to_string());
-        let (bytes, repeat) = (problem.w_bytes(false)?, self.settings.repeat);
-        let backend = self.backend;
+        let (repeat, backend) = (self.settings.repeat, self.backend);
+        let bytes = |_: &Case| problem.w_bytes(false);
         let mut compress = match caught(backend.compress(problem, repeat, self.settings.peers))? {
             Ok(compress) => compress,
-            Err(fault) => {
-                self.reject(cases, &Verdict::rejected(fault), bytes);
-                return Ok(());
-            }
+            Err(fault) => return self.reject(cases, &Verdict::rejected(fault), bytes),
         };
         let outcomes = compress.peers();
         let peers = match outcomes.is_empty() {
@@ -162,7 +226,7 @@ impl<'a> Run<'a> {
             let (packed, emulation) = match caught(self.backend.counted(case.kernel, run))? {
                 Ok(result) => result,
                 Err(fault) => {
-                    self.reject(&[*case], &Verdict::rejected(fault), bytes);
+                    self.reject(&[*case], &Verdict::rejected(fault), bytes)?;
                     continue;
                 }
             };
@@ -181,17 +245,25 @@ impl<'a> Run<'a> {
                 true => contest(&peers, |with| compress.time(with))?,
                 false => (None, peers.clone()),
             };
-            let row = Row::new(*case, self.backend.name(), verdict, times, bytes);
+            let times = times.map(|times| times.row);
+            let row = Row::new(*case, self.backend.name(), verdict, times, bytes(case)?);
             self.push(row.counted(emulation).beside(peers));
         }
         Ok(())
     }
 
     /// Rows that come to no result.
-    fn reject(&mut self, cases: &[Case], verdict: &Verdict, bytes: u64) {
+    fn reject(
+        &mut self,
+        cases: &[Case],
+        verdict: &Verdict,
+        bytes: impl Fn(&Case) -> Result<u64, reference::Error>,
+    ) -> Result<()> {
         for case in cases {
-            self.push(Row::new(*case, self.backend.name(), verdict.clone(), None, bytes));
+            let (name, bytes) = (self.backend.name(), bytes(case)?);
+            self.push(Row::new(*case, name, verdict.clone(), None, bytes));
         }
+        Ok(())
     }
 
     fn push(&mut self, row: Row) {
@@ -199,12 +271,12 @@ impl<'a> Run<'a> {
         self.progress.inc(1);
     }
 
-    fn dump_gemm<T: Number>(
+    fn dump_gemm<T: Number, O: OutputNumber<T>>(
         &self,
         problem: &Problem<T>,
         sparse: bool,
         case: &Case,
-        y: &[T],
+        (extras, y): (&Extras<T, O>, &[O]),
     ) -> Result<()> {
         if self.settings.dump.is_none() {
             return Ok(());
@@ -218,11 +290,17 @@ impl<'a> Run<'a> {
         if case.fused.bias {
             self.dump("bias", problem.bias(), &[n])?;
         }
-        self.dump("y", y, &[m, n])
+        if case.fused.residual {
+            self.dump("c", &extras.c, &[m, n])?;
+        }
+        if !extras.row_scale.is_empty() {
+            self.dump("row_scale", &extras.row_scale, &[m])?;
+        }
+        self.dump("y", y, &[m, problem.columns(case.fused)])
     }
 
     /// Writes an operand of the row that is being measured.
-    fn dump<T: Number>(&self, name: &str, data: &[T], shape: &[usize]) -> Result<()> {
+    fn dump<T: Dumped>(&self, name: &str, data: &[T], shape: &[usize]) -> Result<()> {
         match self.settings.dump {
             Some(directory) => npy::dump(directory, self.rows.len(), name, data, shape),
             None => Ok(()),
@@ -251,31 +329,31 @@ fn judge_peers<T: Number>(
 /// timed alone.
 fn contest(
     peers: &[Peer],
-    mut time: impl FnMut(&[&'static str]) -> Result<Vec<Times>>,
-) -> Result<(Option<Times>, Vec<Peer>)> {
+    mut time: impl FnMut(&[&'static str]) -> Result<Timed>,
+) -> Result<(Option<Timed>, Vec<Peer>)> {
     let mut peers = peers.to_vec();
     let right: Vec<_> = peers.iter().filter(|peer| peer.is_right()).map(|peer| peer.name).collect();
-    let times = match time(&right) {
+    let mut timed = match time(&right) {
         Err(error) if matches!(error.downcast_ref(), Some(sparseflow::Error::Peer(_))) => {
             for peer in peers.iter_mut().filter(|peer| peer.is_right()) {
                 peer.outcome = Err(format!("while it was timed: {error}"));
             }
             time(&[])?
         }
-        times => times?,
+        timed => timed?,
     };
-    let mut times = times.into_iter();
-    let ours = times.next();
+    let mut times = std::mem::take(&mut timed.peers).into_iter();
     for peer in peers.iter_mut().filter(|peer| peer.is_right()) {
         peer.times = times.next();
     }
-    Ok((ours, peers))
+    Ok((Some(timed), peers))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use sparseflow::Error;
+    use sparseflow::measure::Times;
     use sparseflow::peers::PeerError;
 
     fn peer(name: &'static str, outcome: Result<Verdict, String>) -> Peer {
@@ -292,8 +370,9 @@ mod tests {
         ]
     }
 
-    fn times(samples: &[f64]) -> Vec<Times> {
-        samples.iter().filter_map(|&sample| Times::new(vec![sample])).collect()
+    fn timed(ours: f64, peers: &[f64]) -> Timed {
+        let times = |&sample: &f64| Times::new(vec![sample]).unwrap();
+        Timed { peers: peers.iter().map(times).collect(), ..Timed::alone(times(&ours)) }
     }
 
     fn medians(peers: &[Peer]) -> Vec<Option<f64>> {
@@ -304,24 +383,24 @@ mod tests {
     fn only_peers_that_were_right_are_timed() {
         let (ours, peers) = contest(&peers(), |with| {
             assert_eq!(with, ["right", "also right"]);
-            Ok(times(&[1.0, 2.0, 3.0]))
+            Ok(timed(1.0, &[2.0, 3.0]))
         })
         .unwrap();
-        assert_eq!(ours.unwrap().median, 1.0);
+        assert_eq!(ours.unwrap().row.median, 1.0);
         assert_eq!(medians(&peers), [None, Some(2.0), None, Some(3.0)]);
     }
 
     #[test]
     fn a_peer_that_fails_while_it_is_timed_leaves_the_row_alone() {
         let (ours, peers) = contest(&peers(), |with| match with {
-            [] => Ok(times(&[1.0])),
+            [] => Ok(timed(1.0, &[])),
             _ => {
                 let (call, name) = ("launch", "INTERNAL_ERROR".to_owned());
                 Err(Error::from(PeerError::Refused { call, code: 7, name }).into())
             }
         })
         .unwrap();
-        assert_eq!(ours.unwrap().median, 1.0);
+        assert_eq!(ours.unwrap().row.median, 1.0);
         assert_eq!(medians(&peers), [None; 4]);
         let reason = peers[1].outcome.as_ref().unwrap_err();
         assert_eq!(reason, "while it was timed: launch: INTERNAL_ERROR (7)");
@@ -331,6 +410,6 @@ mod tests {
     #[test]
     fn an_error_of_the_device_ends_the_run() {
         let result = contest(&peers(), |_| anyhow::bail!("the GPU is gone"));
-        assert_eq!(result.unwrap_err().to_string(), "the GPU is gone");
+        assert_eq!(result.err().unwrap().to_string(), "the GPU is gone");
     }
 }

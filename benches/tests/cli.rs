@@ -156,6 +156,100 @@ fn recompute(dump: &Path, row: usize, bias_relu: bool) {
     }
 }
 
+/// A dumped matrix of any type, widened.
+fn widened(directory: &Path, name: &str) -> Vec<f64> {
+    let bytes = fs::read(directory.join(name)).unwrap();
+    let npy = NpyFile::new(&bytes[..]).unwrap();
+    match npy.dtype().descr().as_str() {
+        "'<f2'" => npy.into_vec::<f16>().unwrap().into_iter().map(f16::to_f64).collect(),
+        "'<f4'" => npy.into_vec::<f32>().unwrap().into_iter().map(f64::from).collect(),
+        "'|i1'" => npy.into_vec::<i8>().unwrap().into_iter().map(f64::from).collect(),
+        other => panic!("{name} is of type {other}"),
+    }
+}
+
+/// Computes Y of a dumped row with any of residual, gates and ReLU from the files alone, and compares.
+fn recompute_form(dump: &Path, row: usize, (m, n, k): (usize, usize, usize), json: &Value) {
+    let (form, output) = (json["epilogue"].as_str().unwrap(), json["output"].as_str().unwrap());
+    let load = |name: &str| widened(dump, &format!("{row}_{name}.npy"));
+    let (x, w, y) = (load("x"), load("w"), load("y"));
+    let mut z = vec![0.0; m * n];
+    let mut s = vec![0.0; m * n];
+    let bias = if form.contains("bias") { load("bias") } else { vec![0.0; n] };
+    let c = if form.contains("residual") { load("c") } else { vec![0.0; m * n] };
+    for i in 0..m * n {
+        let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+        let products = x.iter().zip(w).map(|(x, w)| x * w);
+        z[i] = products.clone().sum::<f64>() + c[i] + bias[i % n];
+        s[i] = products.map(f64::abs).sum::<f64>() + c[i].abs() + bias[i % n].abs();
+    }
+    let activated = |z: f64| if form.contains("relu") { z.max(0.0) } else { z };
+    let relative = (k + 16) as f64 * UNIT_ROUNDOFF.1;
+    let columns = if form.contains("gated") { n / 2 } else { n };
+    let scale = if output == "int8" { load("row_scale") } else { vec![1.0; m] };
+    let rounding = match output {
+        "int8" => |_: f64| 0.5,
+        "f32" => |y: f64| y.abs() * UNIT_ROUNDOFF.1,
+        _ => |y: f64| y.abs() * UNIT_ROUNDOFF.0,
+    };
+    assert_eq!(y.len(), m * columns, "{form} {output}");
+    for (i, &y) in y.iter().enumerate() {
+        let (row, col) = (i / columns, i % columns);
+        let (mut want, error) = match form.contains("gated") {
+            true => {
+                let (gate, value) = (row * n + 2 * col, row * n + 2 * col + 1);
+                (activated(z[gate]) * z[value], 3.0 * relative * s[gate] * s[value])
+            }
+            false => (activated(z[i]), relative * s[i]),
+        };
+        want *= scale[row];
+        if output == "int8" {
+            want = want.clamp(-128.0, 127.0);
+        }
+        let bound = rounding(want) + error * scale[row];
+        assert!((y - want).abs() <= bound, "{form} {output}, element {i}: {y} {want} {bound:e}");
+    }
+    if output == "int8" {
+        let levels: std::collections::BTreeSet<i64> = y.iter().map(|&y| y as i64).collect();
+        assert!(levels.len() > 20, "the scales leave {levels:?}");
+    }
+}
+
+#[test]
+fn every_form_of_the_epilogue_is_computed_checked_and_dumped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (m, n, k) = (17, 34, 40);
+    for backend in ["cpu", "emulator"] {
+        let line = format!(
+            "--backend {backend} --shape {m}x{n}x{k} --op dense,sparse --output input,f32,int8 --runs 2 \
+             --epilogue residual,bias-residual-relu,gated-relu,bias-gated --json {} --dump {}",
+            path("f.json").display(),
+            path("dump").display(),
+        );
+        let assert = bench(&line).success();
+        let text = stdout(&assert);
+        assert!(text.contains("2 runs, 48 rows computed and checked, 0 errors\n"), "{text}");
+        let report: Value = serde_json::from_slice(&fs::read(path("f.json")).unwrap()).unwrap();
+        assert_eq!(report["soak"], serde_json::json!({ "runs": 2, "rows": 48, "errors": 0 }));
+        let rows = report["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 24);
+        for (index, row) in rows.iter().enumerate() {
+            assert_eq!((&row["check"]["passed"], &row["bare"]), (&true.into(), &Value::Null));
+            let later = row["later_runs_us"].as_array().unwrap();
+            assert_eq!((later.len(), later[0].is_null()), (1, backend == "emulator"));
+            recompute_form(&path("dump"), index, (m, n, k), row);
+        }
+    }
+}
+
+#[test]
+fn gates_need_an_even_number_of_features() {
+    let assert = bench("--backend cpu --shape 2x3x4,2x4x4 --epilogue gated-silu").success();
+    assert!(stderr(&assert).contains("unlike in 2x3x4; left out"), "{}", stderr(&assert));
+    assert!(stdout(&assert).ends_with("2 rows, all right\n"));
+}
+
 #[test]
 fn the_seed_decides_the_inputs() {
     let directory = tempfile::tempdir().unwrap();
@@ -209,6 +303,9 @@ fn bad_usage_is_named_and_exits_with_2() {
     bad("--suite none-such", "none-such");
     bad("--kernel sm80_dense", "`sm80_dense`");
     bad("--epilogue swish", "`swish`");
+    bad("--epilogue gated-silu --shape 2x3x4 --backend cpu", "unlike in 2x3x4");
+    bad("--output int4", "`int4`");
+    bad("--runs 0", "--runs");
     bad("--op transpose", "transpose");
     bad("--peer-libs /", "--peers");
     bad("--peers --peer-libs /no/such", "/no/such is no folder");
@@ -258,6 +355,8 @@ fn the_list_has_suites_epilogues_and_kernels() {
         "llama",
         "4096x4096x11008",
         "bias-gelu-tanh",
+        "bias-residual-silu",
+        "input f32 int8",
         "cpu_dense_f16",
         "emulator",
     ];

@@ -61,7 +61,7 @@ fn efficiency(kernel: &Instance) -> f64 {
 }
 
 /// What `choice` is expected to take for `[m, n, k]`, in microseconds.
-fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f64 {
+pub(crate) fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f64 {
     let kernel = choice.kernel;
     let sparse = kernel.family.is_sparse();
     let (bm, bn) = (kernel.bm as usize, kernel.bn as usize);

@@ -11,6 +11,7 @@ use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
 use sparseflow::error::{Error, Result};
 use sparseflow::{Choice, EmulatedDevice, Matrix, PackedWeight, Weight, kernels};
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -128,7 +129,7 @@ fn tuner(device: &Arc<Clockwork>, store: Store) -> Tuner {
 }
 
 fn problem() -> Problem {
-    Problem::new(false, Dtype::F16, 512, 512, 8192)
+    Problem::new(false, Dtype::F16, 256, 4096, 4096)
 }
 
 /// What a tuner that never measures takes.
@@ -185,7 +186,7 @@ fn what_is_known_is_not_measured_again() {
     // Another GPU, and another problem on the first.
     let other = device("another", sharing_wins);
     assert!(!tuner(&other, Store::open(&path)).record(&problem()).unwrap().from_store);
-    let wider = Problem::new(false, Dtype::F16, 512, 520, 8192);
+    let wider = Problem::new(false, Dtype::F16, 256, 4104, 4096);
     assert_eq!(tuner(&first, Store::open(&path)).stored(&wider), None);
 }
 
@@ -246,14 +247,31 @@ fn where_nothing_can_be_measured_the_heuristic_chooses() {
 #[test]
 fn little_memory_makes_fewer_sets_of_operands() {
     let device = device("fake", |_, _, _| Some(80.0));
-    // X and W have 8 MB each, Y half a megabyte: one set, and not all the workspaces.
-    device.room.store(20 << 20, Ordering::Relaxed);
+    // X, W and Y have 36 MB together: one set, and not all the workspaces.
+    device.room.store(40 << 20, Ordering::Relaxed);
     let record = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
     let tiles = sparseflow::Schedule::Tiles;
     assert!(record.candidates.iter().any(|c| c.choice.schedule == tiles));
     device.room.store(1 << 40, Ordering::Relaxed);
     let all = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
     assert!(record.candidates.len() < all.candidates.len());
+}
+
+#[test]
+fn a_hopeless_candidate_whose_launches_are_long_runs_once() {
+    let launches: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+    let counted = Arc::clone(&launches);
+    let heuristic = heuristic(&problem()).kernel.name;
+    let device = device("fake", move |entry, _, _| {
+        *counted.lock().unwrap().entry(entry.to_owned()).or_default() += 1;
+        Some(if entry == heuristic { 3000.0 } else { 9500.0 })
+    });
+    let record = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
+    assert!(record.candidates.iter().all(|c| c.choice.kernel.name == heuristic));
+    let launches = launches.lock().unwrap();
+    assert!(launches.len() > 1 && launches[heuristic] > 20, "{launches:?}");
+    // Once for each schedule.
+    assert!(launches.iter().all(|(name, &n)| name == heuristic || n <= 12), "{launches:?}");
 }
 
 #[test]

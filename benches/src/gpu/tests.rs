@@ -4,15 +4,17 @@ use crate::backend::Backend;
 use crate::cases::plan;
 use crate::cli::Cli;
 use crate::kernel::Kernel;
-use crate::report::Row;
+use crate::report::{Row, Soak};
 use crate::run::{Run, Settings};
 use clap::Parser;
 use half::f16;
 use layout::activation::Activation;
 use layout::instance::{Dtype, Family};
+use layout::params::Output;
 use reference::random::Fill;
-use reference::{Epilogue, MatMut, MatRef, Packed, Weights, gemm};
+use reference::{Epilogue, MatMut, MatRef, OutputOf, Packed, Weights, gemm};
 use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
+use sparseflow::epilogue::Fused;
 use sparseflow::error::Result;
 use sparseflow::{heuristic, kernels};
 use std::any::Any;
@@ -29,6 +31,8 @@ enum Defect {
     Compress,
     /// One nibble is not legal.
     Metadata,
+    /// Each product beyond so many has another first element.
+    Late(usize),
 }
 
 struct FakeDevice {
@@ -37,6 +41,8 @@ struct FakeDevice {
     memory: Mutex<BTreeMap<u64, Arc<FakeMemory>>>,
     /// Addresses of the Y of every product.
     written: Mutex<BTreeSet<u64>>,
+    /// Products that were launched.
+    products: Mutex<usize>,
 }
 
 struct FakeMemory {
@@ -74,6 +80,10 @@ fn halves(bytes: &[u8]) -> Vec<f16> {
     bytes.chunks(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect()
 }
 
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    words(bytes).into_iter().map(f32::from_bits).collect()
+}
+
 fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
@@ -89,7 +99,13 @@ impl FakeDevice {
             memory_bytes: 0,
             driver: "13.0".to_owned(),
         };
-        Arc::new(Self { info, defect, memory: Mutex::default(), written: Mutex::default() })
+        Arc::new(Self {
+            info,
+            defect,
+            memory: Mutex::default(),
+            written: Mutex::default(),
+            products: Mutex::default(),
+        })
     }
 
     fn read(&self, address: u64) -> Vec<u8> {
@@ -118,16 +134,53 @@ impl FakeDevice {
             Some(packed) => Weights::Sparse(packed),
             None => Weights::Dense(MatRef::contiguous(&w, n, k).unwrap()),
         };
-        let bias = (wide[4] != 0).then(|| halves(&self.read(wide[4])));
-        let activation = Activation::ALL.into_iter().find(|&a| a as u32 == narrow[5]).unwrap();
-        let epilogue = Epilogue { bias: bias.as_deref(), activation, ..Default::default() };
-        let mut y = vec![f16::ZERO; m * n];
-        let view = &mut MatMut::contiguous(&mut y, m, n).unwrap();
-        gemm(x, weights, &epilogue, view).unwrap();
+        let mut y = match narrow[6] {
+            0 => {
+                self.finish(x, weights, (&wide, &narrow), halves, |y: f16| y.to_le_bytes().to_vec())
+            }
+            1 => {
+                self.finish(x, weights, (&wide, &narrow), floats, |y: f32| y.to_le_bytes().to_vec())
+            }
+            _ => {
+                self.finish(x, weights, (&wide, &narrow), halves, |y: i8| y.to_le_bytes().to_vec())
+            }
+        };
         let left = if self.defect == Defect::Gemm { 2 } else { 0 };
-        let y: Vec<u8> = y.iter().flat_map(|y| y.to_le_bytes()).collect();
+        let mut products = self.products.lock().unwrap();
+        *products += 1;
+        if matches!(self.defect, Defect::Late(after) if *products > after) {
+            y[0] ^= 1;
+        }
         self.write(wide[5], &y, left);
         self.written.lock().unwrap().insert(wide[5]);
+    }
+
+    /// The bytes of a Y of type `O`.
+    fn finish<O: OutputOf<f16>>(
+        &self,
+        x: MatRef<'_, f16>,
+        weights: Weights<'_, f16>,
+        (wide, narrow): (&[u64], &[u32]),
+        addends: impl Fn(&[u8]) -> Vec<O::Addend>,
+        bytes: impl Fn(O) -> Vec<u8>,
+    ) -> Vec<u8> {
+        let (m, n) = (narrow[0] as usize, narrow[1] as usize);
+        let c = (wide[3] != 0).then(|| addends(&self.read(wide[3])));
+        let bias = (wide[4] != 0).then(|| halves(&self.read(wide[4])));
+        let row_scale = (wide[6] != 0).then(|| floats(&self.read(wide[6])));
+        let epilogue = Epilogue {
+            alpha: f32::from_bits(narrow[3]),
+            beta: f32::from_bits(narrow[4]),
+            c: c.as_deref().map(|c| MatRef::contiguous(c, m, n).unwrap()),
+            bias: bias.as_deref(),
+            activation: Activation::ALL.into_iter().find(|&a| a as u32 == narrow[5]).unwrap(),
+            gated: narrow[8] != 0,
+            row_scale: row_scale.as_deref(),
+        };
+        let columns = epilogue.columns(n);
+        let mut y = vec![O::ZERO; m * columns];
+        gemm(x, weights, &epilogue, &mut MatMut::contiguous(&mut y, m, columns).unwrap()).unwrap();
+        y.into_iter().flat_map(bytes).collect()
     }
 
     /// `layout::params::CompressParams`: four words of 64 bits, four of 32.
@@ -139,7 +192,7 @@ impl FakeDevice {
         match self.defect {
             Defect::Compress => values[0] = f16::from_f32(7.0),
             Defect::Metadata => metadata[0] |= 0xF,
-            Defect::None | Defect::Gemm => {}
+            Defect::None | Defect::Gemm | Defect::Late(_) => {}
         }
         let values: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let metadata: Vec<u8> = metadata.iter().flat_map(|m| m.to_le_bytes()).collect();
@@ -195,9 +248,16 @@ impl Device for FakeDevice {
 fn rows(defect: Defect, line: &str) -> (Vec<Row>, Arc<FakeDevice>) {
     let device = FakeDevice::open(defect);
     let backend = Backend::Cuda(Arc::clone(&device) as Arc<dyn Device>);
-    let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-    let settings =
-        Settings { repeat: Some(4), seed: 1, fill: Fill::Uniform, dump: None, peers: None };
+    let cli = Cli::parse_from(line.split(' '));
+    let cases = plan(&cli, &backend).unwrap();
+    let settings = Settings {
+        runs: cli.runs,
+        repeat: Some(4),
+        seed: 1,
+        fill: Fill::Uniform,
+        dump: None,
+        peers: None,
+    };
     let (rows, result) = Run::all(&cases, &backend, &settings);
     result.unwrap();
     assert_eq!(rows.len(), cases.len());
@@ -214,7 +274,7 @@ fn fault<'a>(rows: &'a [Row], kernel: &str) -> Option<&'a str> {
 #[test]
 fn every_kernel_is_checked_and_timed_on_rotating_operands() {
     let line = "bench --shape 17x33x40 --kernel all --epilogue none,bias-gelu";
-    let (rows, device) = rows(Defect::None, line);
+    let (rows, _) = self::rows(Defect::None, line);
     let of_f16 = kernels::all().filter(|i| i.name.contains("_f16_")).count();
     assert_eq!(rows.len(), 2 * of_f16 + 1);
     for row in &rows {
@@ -222,8 +282,73 @@ fn every_kernel_is_checked_and_timed_on_rotating_operands() {
         assert_eq!(row.times().unwrap().samples, [5000.0; 4]);
         assert_eq!(row.backend, "cuda");
     }
+    let (_, device) = self::rows(Defect::None, "bench --shape 17x33x40 --kernel all");
     // 40,000 bytes are wanted, and a set has 5122 (dense) or 5938 (sparse).
     assert_eq!(device.written.lock().unwrap().len(), 8 + 7);
+}
+
+#[test]
+fn every_form_is_checked_and_all_but_the_bare_product_timed_against_it() {
+    let line = "bench --shape 17x34x40 --op dense,sparse --output input,f32,int8 \
+                --epilogue none,residual,bias-residual-relu,gated-silu,bias-gated";
+    let (rows, _) = rows(Defect::None, &line.split_whitespace().collect::<Vec<_>>().join(" "));
+    assert_eq!(rows.len(), 2 * 3 * 5);
+    for row in &rows {
+        assert!(row.check.passed, "{}: {:?}", row.case, row.check.fault);
+        let bare = row.case.fused == Fused::default() && row.case.output == Output::Input;
+        assert_eq!(row.bare_ratio(), (!bare).then_some(1.0), "{}", row.case);
+    }
+    // A gated f32 Y has half the columns of twice the size.
+    let bytes = |text: &str| {
+        let row = rows.iter().find(|row| row.case.to_string().ends_with(text)).unwrap();
+        row.gb_per_s().unwrap() * 5000.0 * 1e3
+    };
+    let (x_and_w, y) = ((17.0 + 34.0) * 40.0 * 2.0, 17.0 * 34.0);
+    assert_eq!(bytes("x40 none").round(), x_and_w + 2.0 * y);
+    assert_eq!(bytes("x40 residual f32").round(), x_and_w + 8.0 * y);
+    assert_eq!(bytes("x40 gated-silu f32").round(), x_and_w + 2.0 * y);
+    assert_eq!(bytes("x40 bias-residual-relu int8").round(), x_and_w + 3.0 * y);
+}
+
+#[test]
+fn later_runs_compare_every_bit_with_the_first() {
+    let line = "bench --shape 17x33x40,16x16x16 --runs 3 --output input,int8";
+    let (all, device) = rows(Defect::None, line);
+    assert_eq!(Soak::of(3, &all), Some(Soak { runs: 3, rows: 3 * all.len(), errors: 0 }));
+    assert!(all.iter().all(|row| row.later_runs_us == [Some(5000.0); 2]));
+
+    // Two thirds of the products are those of the later runs; the last tenth is the third's.
+    let products = *device.products.lock().unwrap();
+    let (late, _) = rows(Defect::Late(products * 9 / 10), line);
+    let wrong: Vec<&Row> = late.iter().filter(|row| !row.check.passed).collect();
+    assert!(!wrong.is_empty() && wrong.len() < late.len());
+    for row in &wrong {
+        let fault = row.check.fault.as_deref().unwrap();
+        assert!(fault.starts_with("run 3: element 0 is "), "{fault}");
+        assert_eq!((row.times(), &row.later_runs_us[..]), (None, &[Some(5000.0), None][..]));
+    }
+    let errors = wrong.len();
+    assert_eq!(Soak::of(3, &late), Some(Soak { runs: 3, rows: 3 * late.len(), errors }));
+
+    // A row that is wrong at once is not computed again.
+    let (broken, _) = rows(Defect::Gemm, "bench --shape 17x33x40 --runs 2 --op dense");
+    assert!(!broken[0].check.passed && broken[0].later_runs_us.is_empty());
+}
+
+#[test]
+fn an_int8_element_that_is_not_written_is_found() {
+    // -1 is what Y was filled with; it may even be right there.
+    for seed in 1..=4 {
+        let device = FakeDevice::open(Defect::Gemm);
+        let backend = Backend::Cuda(device);
+        let line = "bench --shape 5x6x8 --op dense --output int8";
+        let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
+        let (fill, runs) = (Fill::Integers, 1);
+        let settings = Settings { runs, repeat: None, seed, fill, dump: None, peers: None };
+        let (rows, result) = Run::all(&cases, &backend, &settings);
+        result.unwrap();
+        assert!(!rows[0].check.passed && rows[0].times().is_none());
+    }
 }
 
 #[test]

@@ -4,12 +4,12 @@
 //! Rows of the emulator have no times (`time_us` null, `samples_us` empty) and under `emulator` what the
 //! launch did; the key is null on every other row, and where a finding ended the launch.
 
-use super::{Peer, Report, Row};
+use super::{Peer, Report, Row, Soak};
 use crate::cases::Tuned;
 use crate::check::Verdict;
 use crate::emulator::Emulation;
 use crate::environment::Environment;
-use crate::kernel::{Op, dtype_name};
+use crate::kernel::{Op, dtype_name, output_name};
 use crate::startup::Startup;
 use anyhow::Result;
 use serde::Serialize;
@@ -23,6 +23,8 @@ struct JsonReport<'a> {
     schema_version: u32,
     environment: &'a Environment,
     rows: Vec<JsonRow<'a>>,
+    /// Null where there was one run.
+    soak: Option<Soak>,
 }
 
 #[derive(Serialize)]
@@ -33,6 +35,8 @@ struct JsonRow<'a> {
     schedule: Option<String>,
     dtype: &'static str,
     epilogue: Option<String>,
+    /// Type of Y; null where it is no product.
+    output: Option<&'static str>,
     backend: &'static str,
     shape: JsonShape,
     check: JsonCheck<'a>,
@@ -43,6 +47,11 @@ struct JsonRow<'a> {
     gb_per_s: Option<f64>,
     emulator: Option<JsonEmulation<'a>>,
     tuned: Option<JsonTuned>,
+    /// Null where the row has no epilogue, or nothing took turns with it.
+    bare: Option<JsonBare<'a>>,
+    /// Median times of the runs after the first, which all other figures are of; null where one was wrong or
+    /// is not timed.
+    later_runs_us: &'a [Option<f64>],
     peers: BTreeMap<&'static str, Option<JsonPeer<'a>>>,
 }
 
@@ -143,6 +152,15 @@ impl From<Tuned> for JsonTuned {
     }
 }
 
+/// The row's kernel and schedule without an epilogue, Y in the type of X, timed in turns with it.
+#[derive(Serialize)]
+struct JsonBare<'a> {
+    median_us: f64,
+    /// How much longer the row takes, from neighbouring turns.
+    ratio: Option<f64>,
+    samples_us: &'a [f64],
+}
+
 /// A vendor's library on the same row, timed in turns with it; null in its place where it took no part.
 #[derive(Serialize)]
 struct JsonPeer<'a> {
@@ -195,6 +213,7 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             schedule: case.kernel.schedule().map(|schedule| schedule.to_string()),
             dtype: dtype_name(case.dtype),
             epilogue: gemm.then(|| case.fused.to_string()),
+            output: gemm.then(|| output_name(case.output, case.dtype)),
             backend: row.backend,
             shape: JsonShape { m: gemm.then_some(case.shape.m), n: case.shape.n, k: case.shape.k },
             check: JsonCheck::from(&row.check),
@@ -213,6 +232,12 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             gb_per_s: row.gb_per_s(),
             emulator: row.emulation.as_ref().map(JsonEmulation::from),
             tuned: case.tuned.map(JsonTuned::from),
+            bare: row.bare.as_ref().filter(|_| row.check.passed).map(|bare| JsonBare {
+                median_us: bare.median,
+                ratio: row.bare_ratio(),
+                samples_us: &bare.samples,
+            }),
+            later_runs_us: &row.later_runs_us,
             peers: row.peers.iter().map(|peer| (peer.name, JsonPeer::new(row, peer))).collect(),
         }
     }
@@ -224,8 +249,8 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
 /// None that is known; serde's signature has one.
 pub fn json(report: &Report<'_>) -> Result<String> {
     let rows = report.rows.iter().map(JsonRow::from).collect();
-    let environment = report.environment;
-    let report = JsonReport { schema_version: SCHEMA_VERSION, environment, rows };
+    let Report { environment, soak, .. } = *report;
+    let report = JsonReport { schema_version: SCHEMA_VERSION, environment, rows, soak };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
@@ -251,12 +276,14 @@ mod tests {
     use crate::kernel::Kernel;
     use crate::report::peers::tests::{missing, peer};
     use crate::report::tests::{emulated, row};
+    use layout::params::Output;
     use serde_json::{Value, json};
+    use sparseflow::measure::Times;
     use sparseflow::{Choice, Schedule};
 
     fn text(rows: &[Row]) -> String {
         let environment = &Environment::now(&Backend::Cpu, None);
-        super::json(&Report { rows, environment, groups: &[] }).unwrap()
+        super::json(&Report { rows, environment, groups: &[], soak: None }).unwrap()
     }
 
     fn rows(rows: &[Row]) -> Value {
@@ -272,6 +299,7 @@ mod tests {
             "schedule": null,
             "dtype": "f16",
             "epilogue": "none",
+            "output": "f16",
             "backend": "cpu",
             "shape": { "m": 1000, "n": 2000, "k": 3000 },
             "check": {
@@ -289,6 +317,8 @@ mod tests {
             "gb_per_s": 2.0,
             "emulator": null,
             "tuned": null,
+            "bare": null,
+            "later_runs_us": [],
             "peers": {},
         });
         assert_eq!(rows(&[row(Op::Sparse, true)])[0], want);
@@ -327,7 +357,7 @@ mod tests {
         let report: Value = serde_json::from_str(&text).unwrap();
         let keys =
             |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
-        assert_eq!(keys(&report), ["environment", "rows", "schema_version"]);
+        assert_eq!(keys(&report), ["environment", "rows", "schema_version", "soak"]);
         assert_eq!(report["schema_version"], 1);
         let environment = &report["environment"];
         let want = [
@@ -367,6 +397,17 @@ mod tests {
             (&json!("wrong"), &Value::Null)
         );
         assert_eq!(rows[1]["peers"], json!({}));
+    }
+
+    #[test]
+    fn a_row_with_an_epilogue_is_set_against_its_kernel_without() {
+        let mut fused = row(Op::Dense, true).against(Times::new(vec![4.0, 4.0, 4.0]));
+        fused.case.fused = "bias".parse().unwrap();
+        fused.case.output = Output::F32;
+        let rows = rows(&[fused]);
+        assert_eq!((&rows[0]["output"], &rows[0]["epilogue"]), (&json!("f32"), &json!("bias")));
+        let want = json!({ "median_us": 4.0, "ratio": 1.25, "samples_us": [4.0, 4.0, 4.0] });
+        assert_eq!(rows[0]["bare"], want);
     }
 
     #[test]

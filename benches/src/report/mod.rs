@@ -9,9 +9,11 @@ pub use peers::Peer;
 
 use crate::cases::{Case, Group};
 use crate::check::Verdict;
+use crate::contest::paired_ratio;
 use crate::emulator::{self, Emulation};
 use crate::environment::Environment;
 use crate::kernel::Op;
+use serde::Serialize;
 use sparseflow::measure::Times;
 
 /// A whole measurement.
@@ -23,6 +25,8 @@ pub struct Report<'a> {
     pub environment: &'a Environment,
     /// The suites that the rows come from.
     pub groups: &'a [Group],
+    /// What later runs found.
+    pub soak: Option<Soak>,
 }
 
 /// A measured row.
@@ -38,6 +42,10 @@ pub struct Row {
     pub emulation: Option<Emulation>,
     /// The vendor's libraries on the same operands.
     pub peers: Vec<Peer>,
+    /// Times of the same kernel without an epilogue, from the same stretch, where the row has more.
+    pub bare: Option<Times>,
+    /// Of each later run that computed it again: its median time, where it was right and is timed.
+    pub later_runs_us: Vec<Option<f64>>,
     times: Option<Times>,
     bytes: u64,
 }
@@ -52,7 +60,17 @@ impl Row {
         bytes: u64,
     ) -> Self {
         let times = times.filter(|_| check.passed);
-        Self { case, backend, check, emulation: None, peers: Vec::new(), times, bytes }
+        Self {
+            case,
+            backend,
+            check,
+            emulation: None,
+            peers: Vec::new(),
+            bare: None,
+            later_runs_us: Vec::new(),
+            times,
+            bytes,
+        }
     }
 
     /// The same row with what its launch did.
@@ -63,6 +81,22 @@ impl Row {
     /// The same row beside what peers made of it.
     pub fn beside(self, peers: Vec<Peer>) -> Self {
         Self { peers, ..self }
+    }
+
+    /// The same row beside the times of its kernel without an epilogue.
+    pub fn against(self, bare: Option<Times>) -> Self {
+        Self { bare, ..self }
+    }
+
+    /// A later run gave other bits: the row is wrong after all.
+    pub fn fail(&mut self, fault: String) {
+        self.check = Verdict::bits(Some(fault));
+        self.times = None;
+    }
+
+    /// How much longer it takes than its kernel without an epilogue: [`paired_ratio`].
+    pub fn bare_ratio(&self) -> Option<f64> {
+        paired_ratio(&self.times()?.samples, &self.bare.as_ref()?.samples)
     }
 
     /// Whether it ran on the emulator, where counters take the place of times.
@@ -92,10 +126,30 @@ impl Row {
         self.tflops().map(|tflops| tflops * share)
     }
 
-    /// The bytes that had to be moved over the median time: X and W as stored and Y of a product, the
+    /// The bytes that had to be moved over the median time: X, W as stored, C and Y of a product, the
     /// W read of a compression. In 10^9 a second.
     pub fn gb_per_s(&self) -> Option<f64> {
         self.times().map(|times| self.bytes as f64 / times.median / 1e3)
+    }
+}
+
+/// What `--runs` found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Soak {
+    /// Runs that were asked for.
+    pub runs: u32,
+    /// Rows that were computed and checked, over all runs.
+    pub rows: usize,
+    /// Of them the wrong ones; a row that was wrong is not computed again.
+    pub errors: usize,
+}
+
+impl Soak {
+    /// The sum over `rows`, where there was more than one run.
+    pub fn of(runs: u32, rows: &[Row]) -> Option<Self> {
+        let errors = rows.iter().filter(|row| !row.check.passed).count();
+        let rows = rows.iter().map(|row| 1 + row.later_runs_us.len()).sum();
+        (runs > 1).then_some(Self { runs, rows, errors })
     }
 }
 
@@ -110,6 +164,7 @@ pub mod tests {
     use crate::check::Errors;
     use crate::kernel::Kernel;
     use layout::instance::Dtype;
+    use layout::params::Output;
     use ptx_emulator::{Bytes, Counters, GlobalSite, SharedSite};
     use sparseflow::epilogue::Fused;
 
@@ -118,7 +173,8 @@ pub mod tests {
         let dtype = Dtype::F16;
         let shape = "1000x2000x3000".parse().unwrap();
         let kernel = Kernel::Cpu(op, dtype);
-        let case = Case { op, kernel, dtype, fused: Fused::default(), tuned: None, shape };
+        let (fused, output) = (Fused::default(), Output::Input);
+        let case = Case { op, kernel, dtype, fused, output, tuned: None, shape };
         let fault = (!passed).then(|| "y[1, 2] is NaN, must be 3".to_owned());
         let errors = Some(Errors { max_abs: 0.25, rel_fro: 0.125, tolerance: 0.5 });
         let check = Verdict { passed, method: "f64", errors, fault };
@@ -159,6 +215,17 @@ pub mod tests {
         assert_eq!((sparse.tflops(), sparse.tflops_executed()), (Some(2400.0), Some(1200.0)));
         let compress = row(Op::Compress, true);
         assert_eq!((compress.tflops(), compress.gb_per_s()), (None, Some(2.0)));
+    }
+
+    #[test]
+    fn runs_are_summed_up() {
+        let mut rows = [row(Op::Dense, true), row(Op::Sparse, true), row(Op::Dense, false)];
+        assert_eq!(Soak::of(1, &rows), None);
+        rows[0].later_runs_us = vec![Some(5.0); 2];
+        rows[1].later_runs_us = vec![None];
+        rows[1].fail("run 2: element 3 is".to_owned());
+        assert!(rows[1].times().is_none() && !rows[1].check.passed);
+        assert_eq!(Soak::of(3, &rows), Some(Soak { runs: 3, rows: 6, errors: 2 }));
     }
 
     #[test]

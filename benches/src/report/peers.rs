@@ -3,7 +3,7 @@
 use super::Row;
 use crate::cases::Group;
 use crate::check::Verdict;
-use crate::kernel::{Op, dtype_name};
+use crate::kernel::dtype_name;
 use sparseflow::epilogue::Fused;
 use sparseflow::measure::Times;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +76,7 @@ pub fn means(rows: &[Row], groups: &[Group]) -> Vec<Mean> {
 
 fn kind(group: &Group, row: &Row) -> [String; 4] {
     let case = &row.case;
-    let epilogue = if case.op == Op::Compress { "-".to_owned() } else { case.fused.to_string() };
+    let epilogue = case.epilogue().unwrap_or_else(|| "-".to_owned());
     [group.name.clone(), case.op.to_string(), dtype_name(case.dtype).to_owned(), epilogue]
 }
 
@@ -146,6 +146,7 @@ pub fn notes(rows: &[Row]) -> Vec<String> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::kernel::Op;
     use crate::report::tests::row;
 
     /// A peer that took `median` microseconds.

@@ -1,8 +1,8 @@
 //! The table, for a terminal and as Markdown.
 
 use super::peers::{Mean, means, notes};
-use super::{Report, Row, passed, tuned};
-use crate::kernel::{Op, dtype_name};
+use super::{Report, Row, Soak, passed, tuned};
+use crate::kernel::dtype_name;
 use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 use std::collections::BTreeSet;
@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 const COLUMNS: [&str; 6] = ["op", "kernel", "dtype", "epilogue", "shape", "check"];
 /// What follows them where rows were timed.
 const TIMES: [&str; 5] = ["median us", "cv", "TFLOPS", "executed", "GB/s"];
+/// What follows them where kernels without epilogue took turns with rows.
+const BARE: [&str; 1] = ["fused/bare"];
 /// What ends a row where peers were measured.
 const PEERS: [&str; 3] = ["best peer", "its us", "ratio"];
 /// What follows them where the emulator ran them.
@@ -29,7 +31,12 @@ const COUNTERS: [&str; 8] = [
 const LEGEND: &str = "\
 Shapes are MxNxK, of W alone NxK. rel is ||y - reference|| / ||reference||, cv the standard deviation
 over the mean. TFLOPS is 2MNK / median, dense-equivalent; executed is half of it where W is sparse.
-GB/s counts X, W as stored and Y once; of compress, the W that is read.";
+GB/s counts X, W as stored, C and Y once; of compress, the W that is read.";
+
+/// What stands under it where kernels without epilogue took turns with rows.
+const BARE_LEGEND: &str = "\
+fused/bare is how much longer the row takes than the same kernel and schedule without an epilogue, Y in the type
+of X: the two take turns, and the median of the ratios of neighbouring turns is given.";
 
 /// What stands under it where peers were measured.
 const PEER_LEGEND: &str = "\
@@ -76,6 +83,9 @@ fn body(report: &Report<'_>, style: TableStyle, shown: impl Fn(Table) -> String)
     parts.push(legend(rows));
     parts.extend(tuned::lines(rows, report.groups));
     parts.extend(notes(rows));
+    parts.extend(report.soak.map(|Soak { runs, rows, errors }| {
+        format!("{runs} runs, {rows} rows computed and checked, {errors} errors")
+    }));
     parts.push(summary(rows));
     parts.join("\n\n") + "\n"
 }
@@ -90,12 +100,18 @@ fn has_peers(rows: &[Row]) -> bool {
     rows.iter().any(|row| !row.peers.is_empty())
 }
 
+/// Whether kernels without epilogue took turns with rows.
+fn has_bare(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.bare.is_some())
+}
+
 fn legend(rows: &[Row]) -> String {
-    match (emulated(rows), has_peers(rows)) {
-        (true, _) => EMULATOR_LEGEND.to_owned(),
-        (false, true) => format!("{LEGEND}\n{PEER_LEGEND}"),
-        (false, false) => LEGEND.to_owned(),
+    if emulated(rows) {
+        return EMULATOR_LEGEND.to_owned();
     }
+    let bare = has_bare(rows).then_some(BARE_LEGEND);
+    let peers = has_peers(rows).then_some(PEER_LEGEND);
+    [Some(LEGEND), bare, peers].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 /// One line on whether the rows are right.
@@ -110,14 +126,16 @@ fn summary(rows: &[Row]) -> String {
 fn table(rows: &[Row], style: TableStyle) -> Table {
     let mut table = Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
-    let (emulated, has_peers) = (emulated(rows), has_peers(rows));
+    let (emulated, has_bare, has_peers) = (emulated(rows), has_bare(rows), has_peers(rows));
     let figures = if emulated { &COUNTERS[..] } else { &TIMES };
     let peers = if has_peers { &PEERS[..] } else { &[] };
-    table.set_header(COLUMNS.iter().chain(figures).chain(peers));
+    let bare = if has_bare { &BARE[..] } else { &[] };
+    table.set_header(COLUMNS.iter().chain(figures).chain(bare).chain(peers));
     for row in rows {
         let figures = if emulated { counters(row).to_vec() } else { times(row).to_vec() };
         let peers = if has_peers { best_peer(row).to_vec() } else { Vec::new() };
-        table.add_row(cells(row).into_iter().chain(figures).chain(peers));
+        let bare = has_bare.then(|| ratio(row.bare_ratio()));
+        table.add_row(cells(row).into_iter().chain(figures).chain(bare).chain(peers));
     }
     right_aligned(table, COLUMNS.len())
 }
@@ -145,7 +163,6 @@ fn means_table(means: &[Mean], style: TableStyle) -> Table {
 
 fn cells(row: &Row) -> [String; COLUMNS.len()] {
     let case = &row.case;
-    let compress = case.op == Op::Compress;
     let check = match (&row.check.fault, row.check.errors) {
         _ if !row.check.passed => {
             format!("FAILED: {}", row.check.fault.as_deref().unwrap_or("wrong"))
@@ -157,7 +174,7 @@ fn cells(row: &Row) -> [String; COLUMNS.len()] {
         case.op.to_string(),
         case.kernel.to_string(),
         dtype_name(case.dtype).to_owned(),
-        if compress { "-".to_owned() } else { case.fused.to_string() },
+        case.epilogue().unwrap_or_else(|| "-".to_owned()),
         case.extents(),
         check,
     ]
@@ -230,8 +247,11 @@ mod tests {
     use crate::backend::Backend;
     use crate::cases::Group;
     use crate::environment::Environment;
+    use crate::kernel::Op;
     use crate::report::peers::tests::{missing, peer};
     use crate::report::tests::{emulated, row};
+    use layout::params::Output;
+    use sparseflow::measure::Times;
 
     fn rows() -> Vec<Row> {
         vec![row(Op::Dense, true), row(Op::Compress, true), row(Op::Sparse, false)]
@@ -239,7 +259,7 @@ mod tests {
 
     fn text(rows: &[Row], groups: &[Group]) -> String {
         let environment = &Environment::now(&Backend::Cpu, None);
-        super::text(&Report { rows, environment, groups })
+        super::text(&Report { rows, environment, groups, soak: None })
     }
 
     #[test]
@@ -272,13 +292,15 @@ mod tests {
     #[test]
     fn markdown_names_command_and_environment() {
         let environment = &Environment::now(&Backend::Cpu, None);
-        let report = Report { rows: &rows(), environment, groups: &[] };
+        let soak = Some(Soak { runs: 50, rows: 148, errors: 1 });
+        let report = Report { rows: &rows(), environment, groups: &[], soak };
         let text = markdown(&report, "bench --suite quick");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "`bench --suite quick`");
         assert_eq!(lines[2], environment.to_string());
         assert!(lines[4].starts_with("| op ") && lines[5].starts_with("|---"), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with('|')).count(), 5);
+        assert!(lines.contains(&"50 runs, 148 rows computed and checked, 1 errors"), "{text}");
     }
 
     #[test]
@@ -317,6 +339,21 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("a on sparse 1000x2000x3000: FAILED: y[0, 0] is NaN"), "{text}");
+    }
+
+    #[test]
+    fn a_row_with_an_epilogue_is_set_against_its_kernel_without() {
+        let mut fused = row(Op::Dense, true).against(Times::new(vec![4.0; 3]));
+        fused.case.fused = "bias-residual".parse().unwrap();
+        fused.case.output = Output::Int8;
+        let text = text(&[row(Op::Sparse, true), fused.beside(vec![peer("p", 5.0)])], &[]);
+        let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap();
+        let words: Vec<&str> = line("cpu_dense").split_whitespace().rev().take(5).collect();
+        assert_eq!(words, ["1.000", "5.00", "(none)", "p", "1.250"], "{text}");
+        assert!(line("cpu_dense").contains(" bias-residual int8 "), "{text}");
+        let words: Vec<&str> = line("cpu_sparse24").split_whitespace().rev().take(4).collect();
+        assert_eq!(words, ["-"; 4], "{text}");
+        assert!(line("median us").contains("fused/bare") && text.contains(BARE_LEGEND));
     }
 
     #[test]

@@ -14,8 +14,10 @@ const ROUND_US: f64 = 4000.0;
 const MOST_LAPS: usize = 8;
 /// Most candidates of the final besides the reference.
 const FINALISTS: usize = 3;
-/// Laps of the final, where there is time.
+/// Most laps of the final, and the time on the device that it should last in microseconds: from launches of 2 ms
+/// on the laps are fewer.
 const FINAL_LAPS: usize = 50;
+const FINAL_US: f64 = 300_000.0;
 /// Laps between two looks at the clock, and the fewest of the final.
 const LEAST_FINAL_LAPS: usize = 5;
 
@@ -85,8 +87,10 @@ pub fn run(
         alive.push(reference);
     }
 
+    let lap: f64 = alive.iter().filter_map(|&candidate| screened[candidate].last()).sum();
+    let laps = ((FINAL_US / lap) as usize).clamp(LEAST_FINAL_LAPS, FINAL_LAPS);
     let mut last = vec![Vec::new(); candidates];
-    while last[reference].len() < FINAL_LAPS
+    while last[reference].len() < laps
         && (last[reference].is_empty() || elapsed() <= deadlines.last)
     {
         run_laps(LEAST_FINAL_LAPS, &alive, &mut last, time)?;
@@ -238,6 +242,18 @@ mod tests {
         let outcome = Noisy::new(&[100.0, 101.0, 900.0], 0.0, 1).run(2, &|| Duration::ZERO);
         assert_eq!(outcome.winner, 0);
         assert_eq!(outcome.timings[2].samples, FINAL_LAPS);
+    }
+
+    #[test]
+    fn long_launches_get_fewer_laps_and_the_same_winner() {
+        let means = [5100.0, 5000.0, 5300.0, 9000.0];
+        for seed in 0..20 {
+            let mut noisy = Noisy::new(&means, 0.01, seed);
+            let outcome = noisy.run(0, &|| Duration::ZERO);
+            assert_eq!(outcome.winner, 1, "seed {seed}: {outcome:?}");
+            let laps = outcome.timings[0].samples;
+            assert!((2 * LEAST_FINAL_LAPS..FINAL_LAPS).contains(&laps), "{laps}");
+        }
     }
 
     #[test]

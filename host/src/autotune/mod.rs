@@ -47,21 +47,24 @@ use layout::params::Output;
 use operands::Operands;
 use reference::Element;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Time that measuring one problem may take, about: a launch that is under way is not cut short.
 const BUDGET: Duration = Duration::from_millis(1800);
-/// Share of it after which no kernel is compiled any more: a driver whose cache is cold takes 0.1 to 0.3
-/// seconds for one.
-const COMPILING: f64 = 0.6;
+/// Share of it after which no kernel is begun to be compiled: a driver whose cache is cold takes up to 0.7 seconds
+/// for one, and compiles one at a time, however many threads ask (docs/tuning.md).
+const COMPILING: f64 = 0.45;
 /// Share of it after which the final begins.
 const SCREENING: f64 = 0.85;
-/// Most threads that compile.
-const COMPILERS: usize = 8;
-/// Launches before the first that counts, so that the host is ahead of the device.
-const LEAD_IN: usize = 4;
+/// Time on the device before the first launch that counts in microseconds, so that the host is ahead; and the
+/// most launches for that.
+const LEAD_IN_US: f64 = 400.0;
+const MOST_LEAD_IN: usize = 4;
+/// From how long a launch on, in microseconds, its first time is reliable, and how many times the fastest so far
+/// drops a candidate at once.
+const LONG_US: f64 = 1000.0;
+const HOPELESS: f64 = 2.0;
 
 /// Finds, keeps and uses the fastest choice for each problem on one device.
 pub struct Tuner {
@@ -235,9 +238,16 @@ impl Tuner {
 
         let mut candidates = Vec::new();
         let mut failure = None;
+        let mut fastest = f64::INFINITY;
         for choice in choices {
             match warm_up(device, &first, choice) {
-                Ok(plans) => candidates.push((choice, plans)),
+                Ok((_, micros)) if micros > LONG_US && micros > HOPELESS * fastest => {
+                    tracing::debug!(%choice, micros, fastest, "hopeless");
+                }
+                Ok((plans, micros)) => {
+                    fastest = fastest.min(micros);
+                    candidates.push((choice, plans));
+                }
                 Err(error) => {
                     tracing::warn!(%error, %choice, "dropped from tuning");
                     failure = Some(error);
@@ -249,16 +259,17 @@ impl Tuner {
             return Err(failure.unwrap_or_else(none));
         }
 
+        let lead_in = ((LEAD_IN_US / fastest).ceil() as usize).clamp(1, MOST_LEAD_IN);
         let mut launched = 0;
         let mut time = |order: &[usize]| {
             let (lead, from) = (order[0], launched);
-            launched += LEAD_IN + order.len();
+            launched += lead_in + order.len();
             let mut launch = |i: usize| {
-                let (_, plans) = &candidates[i.checked_sub(LEAD_IN).map_or(lead, |i| order[i])];
+                let (_, plans) = &candidates[i.checked_sub(lead_in).map_or(lead, |i| order[i])];
                 plans[(from + i) % plans.len()].launch()
             };
-            let mut times = device.time(LEAD_IN + order.len(), &mut launch)?;
-            Ok(times.split_off(LEAD_IN))
+            let mut times = device.time(lead_in + order.len(), &mut launch)?;
+            Ok(times.split_off(lead_in))
         };
         let at = candidates.iter().position(|(choice, _)| *choice == heuristic);
         let deadlines = Deadlines { screening: self.budget.mul_f64(SCREENING), last: self.budget };
@@ -298,35 +309,32 @@ impl Tuner {
     }
 }
 
-/// Launches of `choice` beside those of `first`, one of them run: what fails does so here.
-fn warm_up<'a>(device: &dyn Device, first: &[Plan<'a>], choice: Choice) -> Result<Vec<Plan<'a>>> {
+/// Launches of `choice` beside those of `first`, one of them run: what fails does so here. With the time that
+/// it took, in microseconds.
+fn warm_up<'a>(
+    device: &dyn Device,
+    first: &[Plan<'a>],
+    choice: Choice,
+) -> Result<(Vec<Plan<'a>>, f64)> {
     let plans: Vec<_> = first.iter().map(|plan| plan.with_choice(choice)).collect::<Result<_>>()?;
-    plans.iter().take(1).try_for_each(Plan::launch)?;
+    let micros = device.time(1, &mut |_| plans.iter().take(1).try_for_each(Plan::launch))?;
     device.synchronize()?;
-    Ok(plans)
+    Ok((plans, micros.into_iter().sum()))
 }
 
-/// Compiles the kernels of `choices` on several threads, beginning none after `deadline` but for the
-/// first choice's. The names of those that are ready.
+/// Compiles the kernels of `choices`, beginning none after `deadline` but for the first choice's. Those that are
+/// ready.
 fn compile(first: &Plan<'_>, choices: &[Choice], deadline: Instant) -> Vec<Choice> {
-    let (next, ready) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let compile = || {
-        while let Some(&choice) = choices.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if choice != choices[0] && Instant::now() > deadline {
-                tracing::debug!(%choice, "no time left to compile it for tuning");
-                continue;
-            }
-            match first.with_choice(choice).and_then(|plan| plan.compile()) {
-                Ok(()) => ready.lock().unwrap_or_else(PoisonError::into_inner).push(choice),
-                Err(error) => tracing::warn!(%error, %choice, "dropped from tuning"),
-            }
+    let mut ready = Vec::new();
+    for (at, &choice) in choices.iter().enumerate() {
+        if at > 0 && Instant::now() > deadline {
+            tracing::debug!(%choice, "no time left to compile it for tuning");
+            continue;
         }
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..cores.min(COMPILERS).min(choices.len()) {
-            scope.spawn(compile);
+        match first.with_choice(choice).and_then(|plan| plan.compile()) {
+            Ok(()) => ready.push(choice),
+            Err(error) => tracing::warn!(%error, %choice, "dropped from tuning"),
         }
-    });
-    ready.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+    ready
 }

@@ -43,6 +43,13 @@ impl Problem {
         Self { sparse, dtype, m, n, k, fused, output, aligned }
     }
 
+    /// The same product with `fused` behind it and a Y of type `output`, of operands without gaps.
+    pub fn with_epilogue(self, fused: Fused, output: Output) -> Self {
+        let columns = if fused.gated { self.n / 2 } else { self.n };
+        let bit = if columns.is_multiple_of(4) { ALIGNED_EPILOGUE } else { 0 };
+        Self { fused, output, aligned: self.aligned & !ALIGNED_EPILOGUE | bit, ..self }
+    }
+
     /// That of these operands.
     pub fn of<T: Element + Value, O: OutputOf<T>>(
         x: &Matrix<T>,
@@ -162,6 +169,17 @@ mod tests {
         let want = "op=dense;m=1;n=33;k=7;dtype=bf16;epilogue=bias-residual-gelu-tanh;y=f32;layout=-;\
                     gpu=a, b;sm=90;driver=13.0 (580.159.04);ptx=";
         assert_eq!(odd.key(&DeviceInfo { name, ..device() }), format!("{want}{}", ptx::BLAKE3));
+    }
+
+    #[test]
+    fn a_gated_y_has_half_the_columns_to_align() {
+        let problem = Problem::new(false, Dtype::F16, 8, 12, 8);
+        let aligned = |fused, output| problem.with_epilogue(fused, output).aligned;
+        let all = ALIGNED_X | ALIGNED_W | ALIGNED_EPILOGUE;
+        let gated = Fused { gated: true, ..Default::default() };
+        assert_eq!(aligned(Fused::default(), Output::Int8), all);
+        assert_eq!(aligned(gated, Output::Input), ALIGNED_X | ALIGNED_W);
+        assert_eq!(problem.with_epilogue(gated, Output::F32).output, Output::F32);
     }
 
     #[test]
