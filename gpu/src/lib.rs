@@ -9,6 +9,7 @@
 //! | `hopper::kernels` | `sm90_dense_*`, `sm90_sparse24_*`: wgmma and wgmma.sp, for sm_90a alone |
 //! | `hopper::{ring, produce, consume, finish}` | their stages, producer, consumers, and epilogue |
 //! | [`compress`] | `compress24_*`: prune and pack W in one pass |
+//! | `tile24` | Packed24 into the order of the Hopper kernels, for sm_90a alone |
 //! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
 //! | [`load`] | tiles of an operand, from global to shared memory, edges included |
 //! | [`pipeline`] | the multistage cp.async main loop of the three GEMMs |
@@ -78,6 +79,8 @@ pub mod load;
 #[cfg(not(sm_90a))]
 pub mod pipeline;
 pub mod row;
+#[cfg(sm_90a)]
+pub mod tile24;
 #[cfg(not(sm_90a))]
 pub mod wmma;
 pub mod work;

@@ -70,7 +70,7 @@ unsafe fn gemm<
         if warpgroup == CONSUMERS {
             setmaxnreg::decrease::<FEW>();
             if thread::opaque(thread::thread_idx_x()) == CONSUMERS * WARPGROUP {
-                super::produce::produce(shape, maps, ring, segments, rank, origin);
+                super::produce::produce(shape, p, maps, ring, segments, rank, origin);
             }
         } else {
             setmaxnreg::increase::<MANY>();
