@@ -15,6 +15,9 @@ use layout::instance::{Family, Instance};
 /// Floating-point operations per microsecond and multiprocessor of the best dense and sparse kernels.
 const DENSE_RATE: f64 = 480e6 / 132.0;
 const SPARSE_RATE: f64 = 705e6 / 132.0;
+/// The same of the Hopper kernels.
+const HOPPER_DENSE_RATE: f64 = 750e6 / 132.0;
+const HOPPER_SPARSE_RATE: f64 = 1150e6 / 132.0;
 /// Bytes per microsecond from memory, and from L2 to all multiprocessors.
 const MEMORY_RATE: f64 = 4.1e6;
 const L2_RATE: f64 = 5.5e6;
@@ -39,6 +42,22 @@ const LEAST_SLICE: usize = 4;
 
 /// The rate of a tile relative to that of the family's best.
 fn efficiency(kernel: &Instance) -> f64 {
+    if kernel.family.is_hopper() {
+        return match (kernel.family.is_sparse(), kernel.bm, kernel.bn) {
+            (true, 256, 128) if kernel.cluster == 1 => 0.97,
+            (true, 160, _) => 0.96,
+            (true, 192, 128) => 0.94,
+            (true, 128, 256) => 0.98,
+            (true, 128, 128) => 0.92,
+            (true, 64, _) => 0.7,
+            (true, 32, _) => 0.4,
+            (true, 16, _) => 0.25,
+            (false, 192, _) => 0.97,
+            (false, 128, _) => 0.95,
+            (false, 64, _) => 0.6,
+            _ => 1.0,
+        };
+    }
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
         (false, 128, 256, 64) => 0.96,
         (false, 128, 128, _) => 0.93,
@@ -71,8 +90,8 @@ pub(crate) fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &Device
     let rate = match (kernel.family.is_hopper(), sparse) {
         (false, false) => DENSE_RATE,
         (false, true) => SPARSE_RATE,
-        (true, false) => DENSE_RATE * 1.45,
-        (true, true) => SPARSE_RATE * 1.45,
+        (true, false) => HOPPER_DENSE_RATE,
+        (true, true) => HOPPER_SPARSE_RATE,
     };
     let work = 2.0 * (bm * bn) as f64 * k as f64 / (rate * efficiency(kernel));
     let occupied = |blocks: f64| (blocks / resident).powf(OCCUPANCY).min(1.0);
