@@ -83,7 +83,7 @@ unsafe fn dense<
         let b_base = base + (BM + warp_n * WARP_N) * row * 2;
 
         let mut acc = [[[0f32; 8]; NT]; MT];
-        pipeline::run::<_, _, STAGES, STEPS, PENDING, false>(
+        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
             &tiles,
             (x_tiles.pointers(ahead, base), w_tiles.pointers(ahead, base + BM * row * 2)),
             Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] },
@@ -97,12 +97,12 @@ unsafe fn dense<
                 }
             },
             #[inline(always)]
-            |(x, w), turn, slot, step, active| {
+            |(x, w), turn, slot, step| {
                 if step == 0 {
-                    // SAFETY: as above; where active, the operands are aligned and K fills the block.
+                    // SAFETY: as above; the operands are aligned and K fills the block.
                     unsafe {
-                        x.copy_part(turn, slot * stage_bytes, (0, 1), active);
-                        w.copy_part(turn, slot * stage_bytes, (0, 1), active);
+                        x.copy_part(turn, slot * stage_bytes, (0, 1));
+                        w.copy_part(turn, slot * stage_bytes, (0, 1));
                     }
                 }
             },
