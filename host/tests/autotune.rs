@@ -144,13 +144,15 @@ fn sharing_wins(_: &str, grid: u32, units: u32) -> Option<f64> {
 
 #[test]
 fn the_fastest_candidate_wins_and_the_heuristic_is_measured_beside_it() {
-    let device = device("fake", sharing_wins);
+    let whole_tiles_win =
+        |_: &str, grid, units| Some(if units > 0 { 80.0 } else { 50.0 - grid as f64 / 100.0 });
+    let device = device("fake", whole_tiles_win);
     let record = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
-    assert_ne!(record.choice.schedule, sparseflow::Schedule::Tiles);
+    assert_eq!(record.choice.schedule, sparseflow::Schedule::Tiles);
     let fastest = record.candidates.iter().map(|c| c.median_us).fold(f64::INFINITY, f64::min);
     assert!(record.median_us <= 1.02 * fastest, "{record:?}");
     let heuristic = record.heuristic.unwrap();
-    assert_eq!(heuristic.schedule, sparseflow::Schedule::Tiles);
+    assert_ne!(heuristic.schedule, sparseflow::Schedule::Tiles);
     // The true ratio is 80 over 47 to 50, whatever the clock did.
     let ratio = record.heuristic_us.unwrap() / record.median_us;
     assert!((1.5..1.8).contains(&ratio), "{ratio}");
@@ -247,7 +249,11 @@ fn little_memory_makes_fewer_sets_of_operands() {
     // X and W have 8 MB each, Y half a megabyte: one set, and not all the workspaces.
     device.room.store(20 << 20, Ordering::Relaxed);
     let record = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
-    assert!(record.candidates.iter().any(|c| c.choice == record.heuristic.unwrap()));
+    let tiles = sparseflow::Schedule::Tiles;
+    assert!(record.candidates.iter().any(|c| c.choice.schedule == tiles));
+    device.room.store(1 << 40, Ordering::Relaxed);
+    let all = tuner(&device, Store::in_memory()).record(&problem()).unwrap();
+    assert!(record.candidates.len() < all.candidates.len());
 }
 
 #[test]

@@ -289,18 +289,16 @@ fn every_epilogue_is_right() {
 fn forms<T: Element + Value, O: OutputOf<T>>() {
     for kernel in kernels_of(T::DTYPE) {
         for activation in Activation::ALL {
-            for shape in [(40, 80, 96), (67, 134, 72), (33, 2, 40)] {
-                for shift in [0, 1] {
-                    let case = || {
-                        let mut case = Case::<T, O>::new(shape, Fill::Normal)
-                            .with_everything(activation, Fill::Normal);
-                        case.shift = shift;
-                        case
-                    };
-                    case().gated().assert_close(kernel);
-                    if O::OUTPUT == Output::Int8 {
-                        case().assert_close(kernel);
-                    }
+            for (shape, shift) in [((40, 80, 96), 0), ((67, 134, 72), 1), ((33, 2, 40), 0)] {
+                let case = || {
+                    let mut case = Case::<T, O>::new(shape, Fill::Normal)
+                        .with_everything(activation, Fill::Normal);
+                    case.shift = shift;
+                    case
+                };
+                case().gated().assert_close(kernel);
+                if O::OUTPUT == Output::Int8 {
+                    case().assert_close(kernel);
                 }
             }
         }
