@@ -1,14 +1,14 @@
 //! The epilogue of all GEMMs: `act(alpha * acc + beta * C + bias)`, gated or not, converted and stored once.
 //!
-//! The accumulator layouts differ (the sparse kernel's tile is transposed), so each warp first writes
-//! its part of the Y tile to shared memory as f32, rows = tokens, and then reads it back by rows. That lets
-//! this file know nothing of fragments. A lane owns 4 neighbouring features, 16 bytes of the staged tile, so
-//! that a row is read without bank conflicts and written in one piece, and finishes them in groups of several rows,
-//! whose arithmetic hides each other's latency.
+//! The accumulator layouts differ (the sparse kernel's tile is transposed), so each warp first writes its
+//! part of the Y tile to shared memory as f32, rows = tokens, and then reads it back by rows. That lets this
+//! file know nothing of fragments. A lane owns 4 neighbouring features, 16 bytes of the staged tile, so that
+//! a row is read without bank conflicts and written in one piece, and finishes them in groups of several
+//! rows, whose arithmetic hides each other's latency.
 //!
-//! The driver compiles all of this before the first launch of each kernel, so what is rare is short rather than
-//! fast: features that do not fill a lane, or are not aligned, go element by element through the lane's place in
-//! the staged tile, and so do the rows of int8.
+//! The driver compiles all of this before the first launch of each kernel, so what is rare is short rather
+//! than fast: features that do not fill a lane, or are not aligned, go element by element through the lane's
+//! place in the staged tile, and so do the rows of int8.
 //!
 //! To add an activation, add it to `layout::activation` and `layout::approximation`, and to [`activate`]. To
 //! add an output type, add it to `layout::params` and a format to [`row`](crate::row); to add an operand,
@@ -59,8 +59,8 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
         unsafe { self.store_with::<T>(p, token0, feature0, self.bias::<T>(p, feature0)) }
     }
 
-    /// Bias of the lane's features of the tile at feature `feature0`, for [`Self::store_with`]: loaded before the tile
-    /// is staged, which hides the latency.
+    /// Bias of the lane's features of the tile at feature `feature0`, for [`Self::store_with`]: loaded before
+    /// the tile is staged, which hides the latency.
     ///
     /// # Safety
     /// `p` describes valid operands.
@@ -169,7 +169,8 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
             y: p.y + (token as u64 * p.ldy + column_of_y as u64) * y_bytes,
             y_step: step_of(p.ldy, y_bytes),
         };
-        // SAFETY: the lane's elements are staged, and C, Y and bias have them as far as `valid` and `rows` say.
+        // SAFETY: the lane's elements are staged, and C, Y and bias have them as far as `valid` and `rows`
+        // say.
         unsafe {
             if whole {
                 lane.load_c::<T>(0);
@@ -242,8 +243,8 @@ struct Lane<'a, const ROWS: usize> {
 }
 
 impl<const ROWS: usize> Lane<'_, ROWS> {
-    /// Where not all features exist or are aligned: replaces the staged elements of all rows by their sums, to which
-    /// nothing is left to add.
+    /// Where not all features exist or are aligned: replaces the staged elements of all rows by their sums,
+    /// to which nothing is left to add.
     ///
     /// # Safety
     /// The rows are staged; C has them, and bias the features that exist.
@@ -276,8 +277,8 @@ impl<const ROWS: usize> Lane<'_, ROWS> {
         (self.alpha, self.has_c) = (1.0, false);
     }
 
-    /// Loads C of the rows `ahead` of the next, where there is a C: before the arithmetic of those before them,
-    /// which hides some of the latency.
+    /// Loads C of the rows `ahead` of the next, where there is a C: before the arithmetic of those before
+    /// them, which hides some of the latency.
     ///
     /// # Safety
     /// C has [`Self::rows`] more rows, aligned.

@@ -56,11 +56,11 @@ impl Tiles {
 /// Runs the main loop over the K-blocks of `tiles`.
 ///
 /// `copy_any(block, slot)` starts all of the thread's copies of a K-block into a slot of shared memory.
-/// `copy_part(pointers, turn, slot, step)` starts those of a step, of the K-block that is `turn` after the one at
-/// which the pointers are, at first [`Tiles::first_ahead`]; `advance(pointers)` moves them by `STAGES` K-blocks.
-/// `fragments(slot, step, previous)` loads a step's fragments, of which it may take over some from the step before
-/// it (`empty` before the first), `mma(fragments, step)` accumulates them. When it returns, no copy is under way
-/// and all warps may overwrite shared memory.
+/// `copy_part(pointers, turn, slot, step)` starts those of a step, of the K-block that is `turn` after the
+/// one at which the pointers are, at first [`Tiles::first_ahead`]; `advance(pointers)` moves them by `STAGES`
+/// K-blocks. `fragments(slot, step, previous)` loads a step's fragments, of which it may take over some from
+/// the step before it (`empty` before the first), `mma(fragments, step)` accumulates them. When it returns,
+/// no copy is under way and all warps may overwrite shared memory.
 ///
 /// All threads of the block must reach it together.
 #[inline(always)]
@@ -86,9 +86,9 @@ pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     thread::sync_threads();
 
     let (mut i, mut read) = (0, thread::opaque(0));
-    // The K-blocks with which the copy of another starts: no copy has a condition. The loop may end after each
-    // K-block, or pair of short ones: the assembler orders the instructions between two branches, for good if
-    // they are many, but takes more time for it than their number says.
+    // The K-blocks with which the copy of another starts: no copy has a condition. The loop may end after
+    // each K-block, or pair of short ones: the assembler orders the instructions between two branches, for
+    // good if they are many, but takes more time for it than their number says.
     let between = const { if STEPS < 4 && STAGES % 2 == 0 { 2 } else { 1 } };
     let copying = if tiles.whole { tiles.count.saturating_sub(STAGES - 1) } else { 0 };
     let copying = copying - copying % between;

@@ -134,9 +134,12 @@ unsafe fn dense<
             },
         );
 
-        let flat = acc.as_flattened_mut().as_flattened_mut();
+        let mut sums = [[[0f32; 8]; NT]; MT];
+        let from = acc.as_flattened().as_flattened().as_chunks().0;
+        let to = sums.as_flattened_mut().as_flattened_mut().as_chunks_mut().0;
+        let same = |four: [f32; 4]| four;
         // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
-        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+        if !unsafe { segment.complete::<_, THREADS>(p, from, same, to, BM * BN * 4, base) } {
             return;
         }
         let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
@@ -145,7 +148,7 @@ unsafe fn dense<
                 // SAFETY: the 16x16 tile lies in the warp's staging area, which is free.
                 unsafe {
                     let at = staging.at(i as u32 * 16, j as u32 * 16);
-                    store_d(at, Staging::<WARP_M, WARP_N, PADDING>::PITCH, &acc[i][j]);
+                    store_d(at, Staging::<WARP_M, WARP_N, PADDING>::PITCH, &sums[i][j]);
                 }
             }
         }

@@ -23,7 +23,7 @@ macro_rules! sm80_dense_instances {
     ($each:ident) => {
         $each! {
             Sm80Dense
-            sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
+            sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 3 1;
             sm80_dense_f16_128x256x32 sm80_dense_bf16_128x256x32 [128, 256, 32] [2, 4] 4 1;
             sm80_dense_f16_256x128x32 sm80_dense_bf16_256x128x32 [256, 128, 32] [4, 2] 4 1;
             sm80_dense_f16_128x128x32 sm80_dense_bf16_128x128x32 [128, 128, 32] [2, 2] 5 2;

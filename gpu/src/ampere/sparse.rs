@@ -220,26 +220,24 @@ unsafe fn sparse<
         );
 
         let mut sums = [[[0f32; 4]; TT]; FT];
-        for i in 0..FT {
-            for j in 0..TT {
-                sums[i][j] = acc[i][j].widen();
-            }
-        }
-        let flat = sums.as_flattened_mut().as_flattened_mut();
+        let (from, to) = (acc.as_flattened(), sums.as_flattened_mut());
         // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
-        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+        let complete =
+            unsafe { segment.complete::<A, THREADS>(p, from, A::widen, to, BM * BN * 4, base) };
+        if !complete {
             return;
         }
         // The accumulator's rows are features: it is transposed on its way to the staging area.
         let staging = Staging::<PART_M, WARP_N, PADDING>::new(base, warp);
-        let feature0 = n0 + warp_n * WARP_N;
-        // SAFETY: `p` is valid.
-        let bias = unsafe { staging.bias::<T>(p, feature0) };
         // A loop that is not unrolled: the code of the epilogue exists once.
         for part in 0..if PARTS == 1 { 1 } else { thread::opaque(PARTS) } {
             if part > 0 {
                 warp::sync_warp();
             }
+            let token0 = m0 + warp_m * WARP_M + part * PART_M;
+            let feature0 = n0 + warp_n * WARP_N;
+            // SAFETY: `p` is valid.
+            let bias = unsafe { staging.bias::<T>(p, feature0) };
             let tiles = const { PART_M as usize / 8 };
             for i in 0..FT {
                 for j in 0..tiles {
@@ -253,7 +251,6 @@ unsafe fn sparse<
                     }
                 }
             }
-            let token0 = m0 + warp_m * WARP_M + part * PART_M;
             // SAFETY: staged above by all lanes; `p` is valid.
             unsafe { staging.store_with::<T>(p, token0, feature0, bias) }
             // The next part's place among the registers is constant, and what is done with is not kept.
