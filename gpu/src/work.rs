@@ -69,8 +69,9 @@ pub fn for_each(p: &GemmParams, tiles: u32, k_blocks: u32, mut each: impl FnMut(
 impl Segment {
     /// Whether the block holds the tile's sum in `sums` when it returns, and has to finish the tile.
     ///
-    /// `acc`: the thread's accumulators, four of which `widen` makes f32; `tile_bytes`: those of a tile in f32; `flag`: 4
-    /// bytes of shared memory that no thread uses. All `THREADS` threads of the block must reach it together.
+    /// `acc`: the thread's accumulators, four of which `widen` makes f32; `tile_bytes`: those of a tile in
+    /// f32; `flag`: 4 bytes of shared memory that no thread uses. All `THREADS` threads of the block must
+    /// reach it together.
     ///
     /// # Safety
     /// `p` names a workspace for the launch where tiles are shared.
