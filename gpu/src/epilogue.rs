@@ -6,13 +6,14 @@
 //! a row is read without bank conflicts and written in one piece, and finishes them in groups of several
 //! rows, whose arithmetic hides each other's latency.
 //!
-//! The driver compiles all of this before the first launch of each kernel, so what is rare is short rather
-//! than fast: features that do not fill a lane, or are not aligned, go element by element through the lane's
-//! place in the staged tile, and so do the rows of int8.
+//! Whole rows of 16-bit Y without C or gating, which most tiles are made of, have a loop of their own for
+//! each activation ([`Lane::plain`]). The driver compiles all of this before the first launch of each kernel,
+//! so what is rare is short rather than fast: features that do not fill a lane, or are not aligned, go
+//! element by element through the lane's place in the staged tile, and so do the rows of int8.
 //!
-//! To add an activation, add it to `layout::activation` and `layout::approximation`, and to [`activate`]. To
-//! add an output type, add it to `layout::params` and a format to [`row`](crate::row); to add an operand,
-//! extend `GemmParams` and [`Lane`].
+//! To add an activation, add it to `layout::activation` and `layout::approximation`, to [`activate`] and to
+//! the plain loops. To add an output type, add it to `layout::params` and a format to [`row`](crate::row); to
+//! add an operand, extend `GemmParams` and [`Lane`].
 
 use crate::row::{Format, Int8, Narrow, Quad, WIDTH, Wide, load, load_f32, load_one};
 use core::array::from_fn;
@@ -172,6 +173,17 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
         // SAFETY: the lane's elements are staged, and C, Y and bias have them as far as `valid` and `rows`
         // say.
         unsafe {
+            let short = output != F32 && output != INT8;
+            let all_rows = lane.rows == groups * ROWS as u32;
+            if whole && all_rows && short && !lane.has_c && !gated() {
+                return match p.activation {
+                    RELU => lane.plain::<T>(Activation::Relu, groups),
+                    GELU => lane.plain::<T>(Activation::Gelu, groups),
+                    GELU_TANH => lane.plain::<T>(Activation::GeluTanh, groups),
+                    SILU => lane.plain::<T>(Activation::Silu, groups),
+                    _ => lane.plain::<T>(Activation::None, groups),
+                };
+            }
             if whole {
                 lane.load_c::<T>(0);
             } else {
@@ -201,6 +213,10 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
 
 const F32: u32 = Output::F32 as u32;
 const INT8: u32 = Output::Int8 as u32;
+const RELU: u32 = Activation::Relu as u32;
+const GELU: u32 = Activation::Gelu as u32;
+const GELU_TANH: u32 = Activation::GeluTanh as u32;
+const SILU: u32 = Activation::Silu as u32;
 /// What changes nothing by being added, not even the sign of a zero.
 const NOTHING: f32 = -0.0;
 
@@ -277,6 +293,27 @@ impl<const ROWS: usize> Lane<'_, ROWS> {
         (self.alpha, self.has_c) = (1.0, false);
     }
 
+    /// Finishes all rows of 16-bit Y, without C or gating: the loop has no condition.
+    ///
+    /// # Safety
+    /// The rows, `groups` groups, exist and are staged; Y has them, aligned.
+    #[inline(always)]
+    unsafe fn plain<T: Convert>(&self, activation: Activation, groups: u32) {
+        let (mut staged, mut y) = (self.staged, self.y);
+        for _ in 0..thread::opaque(groups) {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let z: [Quad; ROWS] = from_fn(|i| self.sum(staged, i as u32, self.bias));
+                let finished = z.map(|z| activation.approximate::<Hardware>(z));
+                for i in 0..ROWS {
+                    Narrow::<T>::store(y + i as u64 * self.y_step, finished[i]);
+                }
+            }
+            y += ROWS as u64 * self.y_step;
+            staged += ROWS as u32 * self.staged_step;
+        }
+    }
+
     /// Loads C of the rows `ahead` of the next, where there is a C: before the arithmetic of those before
     /// them, which hides some of the latency.
     ///
@@ -308,11 +345,9 @@ impl<const ROWS: usize> Lane<'_, ROWS> {
     /// They are staged, and [`Self::load_c`] has loaded their C.
     #[inline(always)]
     unsafe fn sums(&self) -> [Quad; ROWS] {
-        let sum = |i: usize, addend: Quad| -> Quad {
-            // SAFETY: the address is that of 4 staged elements, 16-byte aligned since pitch and column are
-            // multiples of 4.
-            let acc = unsafe { shared::load_f32x4(self.staged + i as u32 * self.staged_step) };
-            from_fn(|j| fma(self.alpha, acc[j], addend[j]))
+        let sum = |i: usize, addend: Quad| {
+            // SAFETY: as the caller vouches.
+            unsafe { self.sum(self.staged, i as u32, addend) }
         };
         // Two copies of it, so that without C nothing is moved.
         if self.has_c {
@@ -321,6 +356,18 @@ impl<const ROWS: usize> Lane<'_, ROWS> {
         } else {
             from_fn(|i| sum(i, self.bias))
         }
+    }
+
+    /// `alpha * acc + addend` of row `i` of those staged from `staged` on.
+    ///
+    /// # Safety
+    /// It is staged.
+    #[inline(always)]
+    unsafe fn sum(&self, staged: u32, i: u32, addend: Quad) -> Quad {
+        // SAFETY: the address is that of 4 staged elements, 16-byte aligned since pitch and column are
+        // multiples of 4.
+        let acc = unsafe { shared::load_f32x4(staged + i * self.staged_step) };
+        from_fn(|j| fma(self.alpha, acc[j], addend[j]))
     }
 
     /// Writes N values of each of the next rows.
@@ -417,10 +464,6 @@ fn gates_first<const ROWS: usize, const PAIRS: usize>(z: [Quad; ROWS]) -> [Quad;
 /// Applies the activation of this number.
 #[inline(always)]
 fn activate<const N: usize>(activation: u32, z: [Quad; N]) -> [Quad; N] {
-    const RELU: u32 = Activation::Relu as u32;
-    const GELU: u32 = Activation::Gelu as u32;
-    const GELU_TANH: u32 = Activation::GeluTanh as u32;
-    const SILU: u32 = Activation::Silu as u32;
     // The same for every thread of the launch, so no warp diverges.
     match activation {
         RELU => z.map(|z| Activation::Relu.approximate::<Hardware>(z)),
