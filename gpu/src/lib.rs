@@ -21,8 +21,7 @@
 #![no_std]
 #![cfg(target_arch = "nvptx64")]
 // stmt_expr_attributes: closures that must be inlined, or what they capture goes to local memory.
-#![feature(abi_ptx, asm_experimental_arch)]
-#![cfg_attr(not(sm_90a), feature(stmt_expr_attributes))]
+#![feature(abi_ptx, asm_experimental_arch, stmt_expr_attributes)]
 
 /// Turns a list of instances (`layout::instance`) into entries: f16 and bf16 of each line, or the one of a
 /// line that sums in f16. The module defines before it `instance!`, which names the generic kernel with an

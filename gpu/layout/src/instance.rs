@@ -25,7 +25,7 @@ macro_rules! sm80_dense_instances {
     ($each:ident) => {
         $each! {
             Sm80Dense
-            sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
+            sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 3 1;
             sm80_dense_f16_128x256x32 sm80_dense_bf16_128x256x32 [128, 256, 32] [2, 4] 4 1;
             sm80_dense_f16_256x128x32 sm80_dense_bf16_256x128x32 [256, 128, 32] [4, 2] 4 1;
             sm80_dense_f16_128x128x32 sm80_dense_bf16_128x128x32 [128, 128, 32] [2, 2] 5 2;
@@ -61,14 +61,16 @@ macro_rules! sm80_sparse24_instances {
 }
 
 /// `sm80_dense_*_acc16`: sums in f16. They are for RTX 3090 and 4090, whose tensor cores take twice as long
-/// to sum in f32: every tile fits their 99 KiB a block, and two blocks of the smaller ones their 100 KiB a
-/// multiprocessor.
+/// to sum in f32: every tile fits their 99 KiB a block, and two blocks of the smallest their 100 KiB a
+/// multiprocessor. A warp's part is 32x64 at most: f16 sums of 64x64 take half of the registers of f32 ones,
+/// but all have to be widened at once for the workspace of a shared tile, which spilled on sm_90.
 #[macro_export]
 macro_rules! sm80_dense_acc16_instances {
     ($each:ident) => {
         $each! {
             Sm80Dense
-            sm80_dense_f16_64x128x64_acc16 [64, 128, 64] [2, 2] 3 2;
+            sm80_dense_f16_128x256x32_acc16 [128, 256, 32] [4, 4] 4 1;
+            sm80_dense_f16_128x128x32_acc16 [128, 128, 32] [4, 2] 5 1;
             sm80_dense_f16_64x64x64_acc16 [64, 64, 64] [2, 2] 3 3;
         }
     };
