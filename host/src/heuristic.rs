@@ -46,13 +46,11 @@ fn efficiency(kernel: &Instance) -> f64 {
         return match (kernel.family.is_sparse(), kernel.bm, kernel.bn) {
             (true, 256, 128) if kernel.cluster == 1 => 0.97,
             (true, 160, _) => 0.96,
-            (true, 192, 128) => 0.94,
             (true, 128, 256) => 0.98,
             (true, 128, 128) => 0.92,
             (true, 64, _) => 0.7,
             (true, 32, _) => 0.4,
             (true, 16, _) => 0.25,
-            (false, 192, _) => 0.97,
             (false, 128, _) => 0.95,
             (false, 64, _) => 0.6,
             _ => 1.0,
