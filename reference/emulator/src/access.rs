@@ -164,6 +164,9 @@ impl Machine<'_> {
                 FindingKind::Race,
                 format!("while an asynchronous copy of {} is under way", name(by.warp.into())),
             ),
+            Conflict::StillRead(by) => {
+                (FindingKind::Race, format!("that a bulk copy of {} has still to read", name(by)))
+            }
             Conflict::Proxy(by) => (
                 FindingKind::Proxy,
                 format!("of what {} wrote, no fence.proxy.async between", name(by.warp.into())),
