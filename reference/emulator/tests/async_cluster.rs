@@ -55,6 +55,10 @@ fn a_cluster_barrier() {
     let one =
         case.with("barrier.cluster.wait;", "setp.eq.u32 %p1, %r8, 5;\n@%p1 barrier.cluster.wait;");
     assert!(one.findings(0).is_empty());
+    // A block that ends while others read its shared memory.
+    let ends = "barrier.cluster.wait.acquire.aligned;\nsetp.eq.u32 %p2, %r8, 1;\n@%p2 exit;";
+    case.with("barrier.cluster.wait.acquire.aligned;", ends)
+        .finds(FindingKind::OutOfBounds, "of cluster rank 1, which has ended");
     // A block that waits for one that never comes.
     let stuck = case.with(
         "barrier.cluster.arrive.relaxed;",
