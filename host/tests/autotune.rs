@@ -112,7 +112,8 @@ fn device(
 ) -> Arc<Clockwork> {
     let info = DeviceInfo {
         name: name.to_owned(),
-        sm: (9, 0),
+        // The kernels that all GPUs have: a large sm_80.
+        sm: (8, 0),
         multiprocessors: 132,
         l2_bytes: 10 << 20,
         shared_bytes: 227 << 10,
