@@ -11,7 +11,7 @@ use layout::params::Output;
 use sparseflow::autotune::{Problem, Tuner};
 use sparseflow::cache::Store;
 use sparseflow::epilogue::Fused;
-use sparseflow::{Choice, Device, heuristic};
+use sparseflow::{Choice, Device, heuristic, kernels};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -193,6 +193,15 @@ fn unique<T: Copy + PartialEq>(items: &[T]) -> Vec<T> {
     unique
 }
 
+/// Why `kernel` does not take the operands of `problem`, or `None` where it does.
+fn refusal(kernel: Kernel, problem: &Problem) -> Option<String> {
+    let Kernel::Gemm(Choice { kernel, .. }) = kernel else { return None };
+    let Problem { m, n, k, .. } = problem;
+    let limit = "K must be a multiple of 8";
+    (!kernels::takes(kernel, problem))
+        .then(|| format!("{} does not take {m}x{n}x{k}: {limit}", kernel.name))
+}
+
 /// Chooses the kernels of the rows.
 struct Chooser<'a> {
     cli: &'a Cli,
@@ -227,6 +236,8 @@ impl<'a> Chooser<'a> {
         {
             return Ok(vec![self.pick(device, op == Op::Sparse, dtype, form, shape)?]);
         }
+        let Shape { m, n, k } = shape;
+        let problem = Problem::new(op == Op::Sparse, dtype, m, n, k).with_epilogue(form.1, form.0);
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         let every = names.is_empty() || has(ALL_KERNELS);
         let mut chosen = Vec::new();
@@ -241,7 +252,7 @@ impl<'a> Chooser<'a> {
                 }
                 other => other,
             };
-            match self.backend.obstacle(kernel) {
+            match self.backend.obstacle(kernel).or_else(|| refusal(kernel, &problem)) {
                 None => chosen.push((kernel, None)),
                 Some(reason) if named => return Err(Usage(reason).into()),
                 Some(_) => {}
@@ -259,15 +270,14 @@ impl<'a> Chooser<'a> {
         (output, fused): (Output, Fused),
         Shape { m, n, k }: Shape,
     ) -> Result<(Kernel, Option<Tuned>)> {
+        let problem = Problem::new(sparse, dtype, m, n, k).with_epilogue(fused, output);
         let Some(tuner) = &self.tuner else {
-            let problem = Problem { fused, ..Problem::new(sparse, dtype, m, n, k) };
             let choice = heuristic::select(&problem, device.info())?;
             return Ok((Kernel::Gemm(choice), None));
         };
         let op = if sparse { Op::Sparse } else { Op::Dense };
         self.progress.set_message(format!("tuning {op} {m}x{n}x{k} {fused}"));
         let started = Instant::now();
-        let problem = Problem::new(sparse, dtype, m, n, k).with_epilogue(fused, output);
         let record =
             tuner.record(&problem).with_context(|| format!("tuning {op} {m}x{n}x{k} {fused}"))?;
         let tuned = Tuned {

@@ -112,8 +112,10 @@ mod tests {
             Family::WmmaDense => 16 * 16 * 16,
             Family::Sm80Dense => 16 * 8 * 16,
             Family::Sm80Sparse24 => 16 * 8 * 32,
+            Family::Sm90Dense => u64::from(64 * i.bm * 16),
+            Family::Sm90Sparse24 => u64::from(64 * i.bm * 32),
         };
-        whole(m, i.bm) * whole(n, i.bn) * whole(k, i.bk) / one
+        whole(m, i.bm) * whole(n, i.bn * i.cluster) * whole(k, i.bk) / one
     }
 
     #[test]
@@ -140,14 +142,16 @@ mod tests {
     fn fragments_are_loaded_without_bank_conflicts() {
         let device = EmulatedDevice::open(1);
         for row in rows(device, "bench --shape 64x64x256 --kernel all --op dense,sparse") {
-            let text = ptx::entry(ptx::SM_80, row.case.kernel.name()).unwrap();
+            let name = row.case.kernel.name();
+            let text = ptx::entry(ptx::module_of(name), name).unwrap();
             let lines: Vec<&str> = text.lines().collect();
             let sites = &row.emulation.as_ref().unwrap().counters.shared_sites;
             let is_ldmatrix = |line: u32| lines[line as usize - 1].contains("ldmatrix.");
             let fragments: Vec<_> = sites.iter().filter(|(line, _)| is_ldmatrix(**line)).collect();
             let Kernel::Gemm(choice) = row.case.kernel else { unreachable!() };
             let instance = choice.kernel;
-            assert_eq!(fragments.is_empty(), instance.family == Family::WmmaDense);
+            let by_ldmatrix = [Family::Sm80Dense, Family::Sm80Sparse24].contains(&instance.family);
+            assert_eq!(fragments.is_empty(), !by_ldmatrix);
             for (line, site) in fragments {
                 assert_eq!(site.wavefronts, site.ideal, "{} line {line}", instance.name);
             }
@@ -175,7 +179,9 @@ mod tests {
 
     /// Rows of all three operations on such PTX.
     fn rows_with(ptx: String) -> Vec<Row> {
-        rows(EmulatedDevice::with_ptx(1, ptx), "bench --shape 64x64x512")
+        let kernels = "sm80_dense_f16_64x64x64,sm80_sparse24_f16_64x64x64,compress24_f16";
+        let line = format!("bench --shape 64x64x512 --kernel {kernels}");
+        rows(EmulatedDevice::with_ptx(1, ptx), &line)
     }
 
     #[test]
@@ -206,7 +212,8 @@ mod tests {
 
         let device = EmulatedDevice::with_ptx(1, changed("ldmatrix", "ldmatrix", "ldtensor"));
         let backend = Backend::Emulator(device);
-        let line = "bench --shape 64x64x512 --op compress,dense";
+        let line = "bench --shape 64x64x512 --op compress,dense \
+                    --kernel compress24_f16,sm80_dense_f16_64x64x64";
         let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
         let settings = Settings {
             runs: 1,

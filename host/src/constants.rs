@@ -62,3 +62,86 @@ const _: () = {
     assert!(offset_of!(GemmParams, units) % 8 == 0);
     assert!(offset_of!(GemmParams, band) == offset_of!(GemmParams, units) + 4);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ptx;
+    use layout::instance::INSTANCES;
+    use layout::params::HopperParams;
+
+    /// A product without anything that may be left out: the most constants.
+    fn bare() -> GemmParams {
+        GemmParams {
+            x: 1,
+            w: 1,
+            metadata: 1,
+            c: 0,
+            bias: 0,
+            y: 1,
+            row_scale: 0,
+            workspace: 0,
+            counters: 0,
+            ldx: 1,
+            ldw: 1,
+            ldc: 0,
+            ldy: 1,
+            m: 1,
+            n: 1,
+            k: 1,
+            waves: 1,
+            alpha: 1.0,
+            beta: 0.0,
+            activation: 3,
+            output: 1,
+            aligned: 7,
+            gated: 1,
+            units: 0,
+            band: 8,
+        }
+    }
+
+    #[test]
+    fn what_varies_is_left_in() {
+        let words = |gemm: &GemmParams, at| Constants::of(gemm, at).words().collect::<Vec<_>>();
+        let mut all = words(&bare(), 0);
+        assert!(all.contains(&(offset_of!(GemmParams, activation), 3 | 1 << 32)));
+        assert!(all.contains(&(offset_of!(GemmParams, aligned), 7 | 1 << 32)));
+        let shifted = all.iter().map(|(at, value)| (at + 512, *value));
+        assert!(shifted.eq(words(&bare(), 512)));
+        let gemm = GemmParams { bias: 1, workspace: 1, units: 5, ..bare() };
+        for absent in [
+            offset_of!(GemmParams, bias),
+            offset_of!(GemmParams, workspace),
+            offset_of!(GemmParams, units),
+        ] {
+            let before = all.len();
+            all.retain(|(at, _)| *at != absent);
+            assert_eq!(all.len(), before - 1);
+        }
+        assert_eq!(words(&gemm, 0), all);
+    }
+
+    #[test]
+    fn every_constant_takes_the_place_of_its_load_in_every_kernel() {
+        for kernel in INSTANCES.into_iter().flatten() {
+            let name = kernel.name;
+            let at = if kernel.family.is_hopper() { offset_of!(HopperParams, gemm) } else { 0 };
+            let constants = Constants::of(&bare(), at);
+            let plain = ptx::entry(ptx::module_of(name), name).unwrap();
+            let text = ptx::specialized(name, &constants).unwrap();
+            let loads = |text: &str, at: usize| {
+                let place = format!("[{name}_param_0+{at}]");
+                text.lines().filter(|line| line.contains(&place)).count()
+            };
+            for (at, _) in constants.words() {
+                assert_eq!(loads(&plain, at), 1, "{name}: loads of byte {at}");
+                assert_eq!(loads(&text, at), 0, "{name}: loads of byte {at}");
+            }
+            let changed = plain.lines().zip(text.lines()).filter(|(a, b)| a != b);
+            let changed: Vec<_> = changed.map(|(_, new)| new.trim()).collect();
+            assert_eq!(changed.len(), constants.words().count(), "{name}: {changed:?}");
+            assert!(changed.iter().all(|line| line.starts_with("mov.b64 ")), "{changed:?}");
+        }
+    }
+}

@@ -96,9 +96,8 @@ impl CudaDevice {
             return Ok(function.clone());
         }
         drop(functions);
-        let text = ptx::entry(ptx::module_of(entry), entry)
+        let text = ptx::specialized(entry, &launch.constants)
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
-        let text = ptx::specialize(text, entry, &launch.constants);
         self.context.set_current()?;
         // Without a lock, so that threads compile different kernels at the same time.
         let function = Module::from_ptx(text, &[])?.get_function(entry)?;

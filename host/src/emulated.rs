@@ -3,6 +3,7 @@
 //! Launches run at once, under all of the emulator's checks. A finding (a race, an access outside a
 //! buffer, a value that nothing initialised, ...) makes the launch an error.
 
+use crate::constants::Constants;
 use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap, Workspace};
 use crate::error::{Error, Result, invalid};
 use crate::ptx;
@@ -21,10 +22,12 @@ const INSTRUCTION_LIMIT: u64 = 1 << 36;
 pub struct EmulatedDevice {
     info: DeviceInfo,
     memory: Arc<ptx_emulator::Memory>,
-    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    /// The latest of each kernel.
+    modules: Mutex<HashMap<&'static str, (Constants, Arc<Module>)>>,
     launches: Mutex<Vec<(&'static str, Counters)>>,
     workspace: Workspace,
     ptx: Cow<'static, str>,
+    specializes: bool,
     seed: u64,
 }
 
@@ -32,12 +35,22 @@ impl EmulatedDevice {
     /// A device whose warps are scheduled in an order that `seed` permutes. Results of a correct kernel
     /// do not depend on it.
     pub fn open(seed: u64) -> Arc<dyn Device> {
-        Self::with_ptx(seed, ptx::SM_80)
+        Self::new(seed, ptx::SM_80.into(), false)
     }
 
-    /// The same with other PTX in place of [`ptx::SM_80`]: to try a changed kernel, or to see a broken one
-    /// caught.
+    /// The same, but it compiles the [`Constants`] of a launch into its kernel, as a GPU does. It parses a kernel
+    /// anew for each set of them.
+    pub fn specializing(seed: u64) -> Arc<dyn Device> {
+        Self::new(seed, ptx::SM_80.into(), true)
+    }
+
+    /// A device with the kernels of `ptx` in place of those of their names: to try a changed kernel, or to see a
+    /// broken one caught.
     pub fn with_ptx(seed: u64, ptx: impl Into<Cow<'static, str>>) -> Arc<dyn Device> {
+        Self::new(seed, ptx.into(), false)
+    }
+
+    fn new(seed: u64, ptx: Cow<'static, str>, specializes: bool) -> Arc<dyn Device> {
         let info = DeviceInfo {
             name: "PTX emulator".to_owned(),
             sm: (9, 0),
@@ -53,7 +66,8 @@ impl EmulatedDevice {
             modules: Mutex::default(),
             launches: Mutex::default(),
             workspace: Workspace::default(),
-            ptx: ptx.into(),
+            ptx,
+            specializes,
             seed,
         })
     }
@@ -63,18 +77,22 @@ impl EmulatedDevice {
         std::mem::take(&mut self.launches.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The parsed kernel.
-    fn module(&self, entry: &'static str) -> Result<Arc<Module>> {
+    /// The parsed kernel of a launch.
+    fn module(&self, launch: &Launch<'_>) -> Result<Arc<Module>> {
+        let entry = launch.entry;
+        let constants = if self.specializes { launch.constants } else { Constants::default() };
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules.get(entry) {
+        if let Some((parsed_with, module)) = modules.get(entry)
+            && *parsed_with == constants
+        {
             return Ok(Arc::clone(module));
         }
-        let own = ptx::entry(&self.ptx, entry);
+        let own = ptx::entry(&self.ptx, entry).map(|own| ptx::specialize(own, entry, &constants));
         let text = own
-            .or_else(|| ptx::entry(ptx::module_of(entry), entry))
+            .or_else(|| ptx::specialized(entry, &constants))
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
         let module = Arc::new(Module::parse(&text)?);
-        modules.insert(entry, Arc::clone(&module));
+        modules.insert(entry, (constants, Arc::clone(&module)));
         Ok(module)
     }
 }
@@ -99,7 +117,7 @@ impl Device for EmulatedDevice {
     }
 
     fn compile(&self, launch: &Launch<'_>) -> Result<()> {
-        self.module(launch.entry).map(drop)
+        self.module(launch).map(drop)
     }
 
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
@@ -123,7 +141,7 @@ impl Device for EmulatedDevice {
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let module = self.module(launch.entry)?;
+        let module = self.module(launch)?;
         let report = ptx_emulator::Launch::new(launch.entry)
             .grid([launch.grid, 1, 1])
             .block([launch.block, 1, 1])

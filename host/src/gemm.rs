@@ -10,6 +10,7 @@ use crate::hopper;
 use crate::kernels;
 use crate::matrix::{Matrix, OutputOf, Value};
 use crate::packed::{PackedWeight, Storage};
+use crate::ptx;
 use crate::schedule::{Choice, Grid};
 use layout::activation::Activation;
 use layout::instance::{Dtype, Instance};
@@ -225,6 +226,16 @@ impl<'a> Plan<'a> {
     /// What the device says of the kernel's PTX.
     pub fn compile(&self) -> Result<()> {
         self.device.compile(&self.description())
+    }
+
+    /// The PTX that a driver compiles for it: the kernel alone, with what is the same for all launches compiled in.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKernel`], if the build lost the kernel.
+    pub fn ptx(&self) -> Result<String> {
+        let name = self.choice.kernel.name;
+        ptx::specialized(name, &self.constants)
+            .ok_or_else(|| Error::UnknownKernel { name: name.to_owned() })
     }
 
     fn description(&self) -> Launch<'_> {

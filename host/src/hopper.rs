@@ -16,6 +16,27 @@ pub(crate) fn takes(sparse: bool, aligned: u32, extents: [usize; 3]) -> bool {
     aligned & needed == needed && !extents.contains(&0)
 }
 
+/// Names what of `gemm` keeps `kernel` from taking it.
+fn check(kernel: &Instance, gemm: &GemmParams) -> Result<()> {
+    let extents = [gemm.m, gemm.n, gemm.k].map(|extent| extent as usize);
+    let sparse = kernel.family.is_sparse();
+    if takes(sparse, gemm.aligned, extents) {
+        return Ok(());
+    }
+    let [m, n, k] = extents;
+    let (what, value, limit) = if extents.contains(&0) {
+        ("product", format!("{m}x{n}x{k}"), "at least 1x1x1")
+    } else {
+        let limit = "at a multiple of 16 bytes, rows at multiples of 16 bytes";
+        let at = |address, stride| format!("at {address:#x}, rows {stride} elements apart");
+        match gemm.aligned & ALIGNED_X {
+            0 => ("X", at(gemm.x, gemm.ldx), limit),
+            _ => ("W", at(gemm.w, gemm.ldw), limit),
+        }
+    };
+    Err(invalid(format!("{what} of {}", kernel.name), value, limit))
+}
+
 /// The parameters of `kernel` for the product that `gemm` describes, `tiles` being a sparse W in the order that it
 /// takes.
 ///
@@ -28,12 +49,7 @@ pub(crate) fn params(
     gemm: &GemmParams,
     tiles: Option<&dyn Memory>,
 ) -> Result<HopperParams> {
-    if !takes(shape.sparse, gemm.aligned, [gemm.m, gemm.n, gemm.k].map(|e| e as usize)) {
-        let limit =
-            "at least 1x1x1, X and a dense W and all of their rows at multiples of 16 bytes";
-        let value = format!("{}x{}x{} with other alignment", gemm.m, gemm.n, gemm.k);
-        return Err(invalid(format!("product of {}", kernel.name), value, limit));
-    }
+    check(kernel, gemm)?;
     let element = match kernel.dtype {
         Dtype::F16 => MapElement::F16,
         Dtype::Bf16 => MapElement::Bf16,

@@ -1,5 +1,7 @@
 //! The PTX that the build made of gpu/, and one kernel of it at a time.
 
+use crate::constants::Constants;
+
 /// PTX for sm_80 and everything after it.
 pub static SM_80: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_80.ptx"));
 /// PTX for sm_90a alone: the Hopper kernels.
@@ -8,8 +10,6 @@ pub static SM_90A: &str = include_str!(concat!(env!("OUT_DIR"), "/sm_90a.ptx"));
 pub const BLAKE3: &str = env!("PTX_BLAKE3");
 /// The compiler that made them: first line of `rustc --version`.
 pub const DEVICE_RUSTC: &str = env!("DEVICE_RUSTC");
-
-use crate::constants::Constants;
 
 const ENTRY: &str = ".visible .entry ";
 
@@ -29,6 +29,11 @@ pub fn entry(text: &str, name: &str) -> Option<String> {
         .find(ENTRY)
         .map_or(text.len(), |length| start + ENTRY.len() + length);
     Some(format!("{}{}", &text[..first], &text[start..end]))
+}
+
+/// What a driver compiles for a launch: the kernel `name` alone, with these parameters compiled in.
+pub fn specialized(name: &str, constants: &Constants) -> Option<String> {
+    Some(specialize(entry(module_of(name), name)?, name, constants))
 }
 
 /// `text`, a module with the kernel `entry`, with these parameters compiled in.

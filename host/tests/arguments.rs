@@ -4,19 +4,28 @@
 use half::{bf16, f16};
 use layout::activation::Activation;
 use layout::instance::Dtype;
-use layout::params::GemmParams;
-use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
+use layout::params::{GemmParams, HopperParams};
+use sparseflow::device::{Device, DeviceInfo, Launch, Memory, TensorMap};
 use sparseflow::gemm::MAX_EXTENT;
 use sparseflow::{Epilogue, Matrix, PackedWeight, Plan, Result, Weight, gemm, kernels, linear};
 use std::any::Any;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// What a launch was: entry, blocks, blocks of a cluster, parameters.
+#[derive(Debug, PartialEq)]
+struct Launched {
+    entry: &'static str,
+    grid: u32,
+    cluster: u32,
+    params: Vec<u8>,
+}
 
 struct Recorder {
     info: DeviceInfo,
     next: AtomicU64,
-    /// Entry, grid and bytes of parameters of each launch.
-    launches: Mutex<Vec<(&'static str, u32, usize)>>,
+    launches: Mutex<Vec<Launched>>,
 }
 
 struct Address(u64, u64);
@@ -50,9 +59,13 @@ impl Device for Recorder {
     fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
         self.allocate(bytes)
     }
+    fn tensor_map(&self, _: &TensorMap) -> Result<[u64; 16]> {
+        Ok([0; 16])
+    }
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let record = (launch.entry, launch.grid, launch.params.len());
-        self.launches.lock().unwrap().push(record);
+        let Launch { entry, grid, cluster, .. } = *launch;
+        let params = launch.params.to_vec();
+        self.launches.lock().unwrap().push(Launched { entry, grid, cluster, params });
         Ok(())
     }
     fn synchronize(&self) -> Result<()> {
@@ -67,9 +80,17 @@ impl Device for Recorder {
 }
 
 fn recorder(shared_bytes: u32) -> Arc<dyn Device> {
+    recorder_of((8, 0), shared_bytes)
+}
+
+fn hopper() -> Arc<dyn Device> {
+    recorder_of((9, 0), 227 << 10)
+}
+
+fn recorder_of(sm: (u32, u32), shared_bytes: u32) -> Arc<dyn Device> {
     let info = DeviceInfo {
         name: "recorder".to_owned(),
-        sm: (8, 0),
+        sm,
         multiprocessors: 100,
         l2_bytes: 1 << 20,
         shared_bytes,
@@ -79,7 +100,7 @@ fn recorder(shared_bytes: u32) -> Arc<dyn Device> {
     Arc::new(Recorder { info, next: AtomicU64::new(1 << 20), launches: Mutex::default() })
 }
 
-fn launches(device: &Arc<dyn Device>) -> Vec<(&'static str, u32, usize)> {
+fn launches(device: &Arc<dyn Device>) -> Vec<Launched> {
     let recorder = device.as_any().downcast_ref::<Recorder>().unwrap();
     std::mem::take(&mut recorder.launches.lock().unwrap())
 }
@@ -172,14 +193,135 @@ fn a_grid_covers_y() {
     let d = recorder(227 << 10);
     let (x, w) = (empty(&d, 1000, 64), empty(&d, 3000, 64));
     let mut y = empty(&d, 1000, 3000);
-    for kernel in kernels::all().filter(|i| i.dtype == Dtype::F16 && !i.family.is_sparse()) {
+    let of_f16 = kernels::all().filter(|i| i.dtype == Dtype::F16 && !i.family.is_sparse());
+    for kernel in of_f16.filter(|i| !i.family.is_hopper()) {
         let e = Epilogue::default();
         Plan::new(Some(kernel.into()), &x, Weight::Dense(&w), &e, &mut y)
             .unwrap()
             .launch()
             .unwrap();
+        let launched = launches(&d).remove(0);
         let grid = 1000u32.div_ceil(kernel.bm) * 3000u32.div_ceil(kernel.bn);
-        assert_eq!(launches(&d), [(kernel.name, grid, size_of::<GemmParams>())]);
+        assert_eq!((launched.entry, launched.grid, launched.cluster), (kernel.name, grid, 1));
+        assert_eq!(launched.params.len(), size_of::<GemmParams>());
+    }
+}
+
+#[test]
+fn persistent_blocks_cover_y_in_their_waves() {
+    let d = hopper();
+    for (m, n) in [(1000, 3000), (1, 8), (5000, 40)] {
+        let (x, w, mut y) = (empty(&d, m, 64), empty(&d, n, 64), empty(&d, m, n));
+        let packed = PackedWeight::prune_and_pack(&w).unwrap();
+        let all = kernels::all().filter(|i| i.family.is_hopper() && i.dtype == Dtype::F16);
+        for kernel in all {
+            let weight = match kernel.family.is_sparse() {
+                true => Weight::Sparse(&packed),
+                false => Weight::Dense(&w),
+            };
+            launches(&d);
+            let e = Epilogue::default();
+            Plan::new(Some(kernel.into()), &x, weight, &e, &mut y).unwrap().launch().unwrap();
+            let launched = launches(&d).remove(0);
+            let Launched { entry, grid, cluster, ref params } = launched;
+            assert_eq!((entry, cluster, grid % cluster), (kernel.name, kernel.cluster, 0));
+            assert!(grid <= 100, "{entry}: {grid} blocks on 100 multiprocessors");
+            assert_eq!(params.len(), size_of::<HopperParams>());
+            let at = offset_of!(HopperParams, gemm) + offset_of!(GemmParams, waves);
+            let waves = u32::from_le_bytes(params[at..at + 4].try_into().unwrap()) as usize;
+            let columns = n.div_ceil((kernel.bn * cluster) as usize);
+            let tiles = m.div_ceil(kernel.bm as usize) * columns;
+            let workers = (grid / cluster) as usize;
+            assert!(workers * waves >= tiles && workers * (waves - 1) < tiles, "{entry} {m}x{n}");
+        }
+    }
+}
+
+/// The name of a Hopper kernel for dense and for sparse W.
+fn hopper_kernel(sparse: bool) -> &'static str {
+    let mut of_f16 = kernels::all().filter(|i| i.family.is_hopper() && i.dtype == Dtype::F16);
+    of_f16.find(|i| i.family.is_sparse() == sparse).unwrap().name
+}
+
+#[test]
+fn a_hopper_kernel_names_the_operand_that_it_does_not_take() {
+    let d = hopper();
+    let frame = empty(&d, 80, 80);
+    let (x, w) = (frame.view(0, 0, 64, 64).unwrap(), frame.view(0, 8, 64, 64).unwrap());
+    let (odd, shifted) = (empty(&d, 64, 63), frame.view(0, 4, 64, 64).unwrap());
+    let wide = empty(&d, 64, 68);
+    let narrow = wide.view(0, 0, 64, 64).unwrap();
+    let mut y = empty(&d, 64, 64);
+    let mut outcome = |x: &Matrix<f16>, w: &Matrix<f16>, sparse| {
+        let packed = PackedWeight::prune_and_pack(w).unwrap();
+        let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(w) };
+        let kernel = kernels::find(hopper_kernel(sparse)).unwrap();
+        let e = Epilogue::default();
+        Plan::new(Some(kernel.into()), x, weight, &e, &mut y).map(drop).map_err(|e| e.to_string())
+    };
+    for sparse in [false, true] {
+        let name = hopper_kernel(sparse);
+        assert_eq!(outcome(&x, &w, sparse), Ok(()));
+        for x in [&shifted, &narrow] {
+            let (at, stride) = (x.address(), x.stride());
+            let want = format!(
+                "invalid argument: X of {name} is at {at:#x}, rows {stride} elements apart, \
+                 must be at a multiple of 16 bytes, rows at multiples of 16 bytes"
+            );
+            assert_eq!(outcome(x, &w, sparse), Err(want));
+        }
+        let text = outcome(&odd, &empty(&d, 64, 63), sparse).unwrap_err();
+        assert!(text.contains("X of") && text.contains("rows 63 elements apart"), "{text}");
+        let text = outcome(&empty(&d, 64, 0), &empty(&d, 64, 0), sparse).unwrap_err();
+        let want = format!("product of {name} is 64x64x0, must be at least 1x1x1");
+        assert!(text.contains(&want), "{text}");
+    }
+    let text = outcome(&x, &shifted, false).unwrap_err();
+    assert!(text.contains(&format!("W of {} is at", hopper_kernel(false))), "{text}");
+    // A packed W is aligned, whatever it was packed from.
+    assert_eq!(outcome(&x, &shifted, true), Ok(()));
+}
+
+#[test]
+fn without_a_kernel_asked_for_every_legal_shape_works() {
+    let d = hopper();
+    let launched = |m: usize, n: usize, k: usize, shift: usize, sparse: bool| {
+        let put = |rows, cols| {
+            empty(&d, rows + shift, cols + shift).view(shift, shift, rows, cols).unwrap()
+        };
+        let (x, w) = (put(m, k), put(n, k));
+        let packed = PackedWeight::prune_and_pack(&w).unwrap();
+        launches(&d);
+        let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
+        linear(&x, weight, None, Activation::None).unwrap();
+        kernels::find(launches(&d)[0].entry).unwrap()
+    };
+    for sparse in [false, true] {
+        assert!(launched(4096, 4096, 4096, 0, sparse).family.is_hopper());
+        for (m, n, k) in [(1, 1, 1), (4096, 4096, 4095), (1, 1000, 7), (33, 5, 0)] {
+            let kernel = launched(m, n, k, 0, sparse);
+            assert!(!kernel.family.is_hopper(), "{} for {m}x{n}x{k}", kernel.name);
+        }
+        for shift in [1, 4] {
+            let kernel = launched(4096, 4096, 4096, shift, sparse);
+            assert!(!kernel.family.is_hopper(), "{} for a shift of {shift}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn a_hopper_kernel_is_for_sm_90_alone() {
+    for sm in [(8, 0), (8, 9), (10, 0), (12, 0)] {
+        let d = recorder_of(sm, 227 << 10);
+        let (x, w, mut y) = (empty(&d, 64, 64), empty(&d, 64, 64), empty(&d, 64, 64));
+        let kernel = kernels::find(hopper_kernel(false)).unwrap();
+        let e = Epilogue::default();
+        let plan = Plan::new(Some(kernel.into()), &x, Weight::Dense(&w), &e, &mut y);
+        let text = plan.map(drop).unwrap_err().to_string();
+        let want = format!("is for sm_90 alone, the device is sm_{}{}", sm.0, sm.1);
+        assert!(text.contains(&want), "{text}");
+        linear(&x, Weight::Dense(&w), None, Activation::None).unwrap();
+        assert!(!kernels::find(launches(&d)[0].entry).unwrap().family.is_hopper());
     }
 }
 
@@ -244,7 +386,7 @@ fn a_small_device_gets_kernels_that_fit() {
     for weight in [Weight::Dense(&w), Weight::Sparse(&packed)] {
         launches(&d);
         linear(&x, weight, None, Activation::None).unwrap();
-        let kernel = kernels::find(launches(&d)[0].0).unwrap();
+        let kernel = kernels::find(launches(&d)[0].entry).unwrap();
         assert!(kernel.shared_bytes() <= 99 << 10, "{}", kernel.name);
     }
 }

@@ -7,7 +7,7 @@ use layout::instance::Dtype;
 use layout::params::GemmParams;
 use sparseflow::autotune::{Problem, Tuner};
 use sparseflow::cache::Store;
-use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
+use sparseflow::device::{Device, DeviceInfo, Launch, Memory, TensorMap};
 use sparseflow::error::{Error, Result};
 use sparseflow::{Choice, EmulatedDevice, Matrix, PackedWeight, Weight, kernels};
 use std::any::Any;
@@ -74,12 +74,18 @@ impl Device for Clockwork {
     fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
         self.allocate(bytes)
     }
-    fn compile(&self, entry: &'static str, _: u32) -> Result<()> {
+    fn compile(&self, launch: &Launch<'_>) -> Result<()> {
+        let entry = launch.entry;
         self.compiled.lock().unwrap().push(entry);
         if entry.contains("uncompilable") { Err(fails("PTX")) } else { Ok(()) }
     }
+    fn tensor_map(&self, _: &TensorMap) -> Result<[u64; 16]> {
+        Ok([0; 16])
+    }
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let at = std::mem::offset_of!(GemmParams, units);
+        // Hopper's parameters end with these too.
+        let after = size_of::<GemmParams>() - std::mem::offset_of!(GemmParams, units);
+        let at = launch.params.len() - after;
         let units = u32::from_le_bytes(launch.params[at..at + 4].try_into().unwrap());
         let cost = (self.cost)(launch.entry, launch.grid, units).ok_or_else(|| fails("launch"))?;
         let number = self.launches.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +112,8 @@ fn device(
 ) -> Arc<Clockwork> {
     let info = DeviceInfo {
         name: name.to_owned(),
-        sm: (9, 0),
+        // The kernels that all GPUs have: a large sm_80.
+        sm: (8, 0),
         multiprocessors: 132,
         l2_bytes: 10 << 20,
         shared_bytes: 227 << 10,

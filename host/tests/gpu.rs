@@ -3,6 +3,8 @@
 //! (`gpu/peers.rs`), need a GPU: those tests are ignored, and
 //! `cargo test -p sparseflow --test gpu -- --include-ignored` runs them too.
 
+#[path = "gpu/hopper.rs"]
+mod hopper;
 #[path = "gpu/peers.rs"]
 mod peers;
 
@@ -14,7 +16,8 @@ use reference::random::{Fill, exact_depth, matrix};
 use reference::{Check, Element, MatMut, MatRef, Packed, Scalar, judge, judge_rows};
 use sparseflow::matrix::{OutputOf, Value};
 use sparseflow::{
-    CudaDevice, Device, EmulatedDevice, Epilogue, Matrix, PackedWeight, Plan, Weight, kernels,
+    Choice, CudaDevice, Device, EmulatedDevice, Epilogue, Matrix, PackedWeight, Plan, Schedule,
+    Weight, kernels,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -116,8 +119,9 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
         all.view(s, s, rows, cols).unwrap()
     }
 
-    /// Y as `kernel` computes it, into a poisoned matrix.
-    fn run(&self, kernel: &'static Instance) -> Vec<O> {
+    /// Y as `choice` computes it, into a poisoned matrix.
+    fn run(&self, choice: Choice) -> Vec<O> {
+        let kernel = choice.kernel;
         let (m, n, k) = self.shape;
         let (x, w) = (self.put(&self.x, m, k), self.put(&self.w, n, k));
         let bias = self.bias.as_ref().map(|bias| self.put(bias, 1, n));
@@ -140,21 +144,21 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
             gated: self.gated,
             row_scale: row_scale.as_ref(),
         };
-        Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
+        Plan::new(Some(choice), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
         let out = y.to_vec().unwrap();
         let around = frame.to_vec().unwrap();
         let poison = u32::MAX >> (32 - 8 * size_of::<O>());
         for (i, value) in around.iter().enumerate() {
             let outside = i / (columns + s) < s || i % (columns + s) < s;
-            assert!(!outside || value.bits() == poison, "{}: wrote outside Y", kernel.name);
+            assert!(!outside || value.bits() == poison, "{choice}: wrote outside Y");
         }
         if O::OUTPUT == Output::Int8 {
             // Poison is a number here: what was not written shows by differing in a second run.
             y.write(&vec![O::from_f32(85.0); m * columns]).unwrap();
-            let plan = Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap();
+            let plan = Plan::new(Some(choice), &x, weight, &epilogue, &mut y).unwrap();
             plan.launch().unwrap();
             let same = y.to_vec().unwrap().iter().zip(&out).all(|(a, b)| a.bits() == b.bits());
-            assert!(same, "{}: part of Y was not written", kernel.name);
+            assert!(same, "{choice}: part of Y was not written");
         }
         out
     }
@@ -162,11 +166,12 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
     /// Compares Y with the reference.
     fn check(
         &self,
-        kernel: &Instance,
+        choice: Choice,
         y: &[O],
         how: impl Fn(&reference::Judged, MatRef<'_, O>) -> Result<Check, reference::Error>,
     ) {
         let (m, n, k) = self.shape;
+        let kernel = choice.kernel;
         let view = |data, rows, cols| MatRef::contiguous(data, rows, cols).unwrap();
         let x = view(&self.x, m, k);
         let c = self.c.as_ref().map(|c| MatRef::contiguous(c, m, n).unwrap());
@@ -190,17 +195,19 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
         let check = how(&judged, y).unwrap();
         assert!(
             check.passed,
-            "{} {:?} {:?} gated {} shift {}: {check:?}",
-            kernel.name, self.shape, self.activation, self.gated, self.shift
+            "{choice} {:?} {:?} gated {} shift {}: {check:?}",
+            self.shape, self.activation, self.gated, self.shift
         );
     }
 
-    fn assert_close(&self, kernel: &'static Instance) {
-        self.check(kernel, &self.run(kernel), reference::check);
+    fn assert_close(&self, choice: impl Into<Choice>) {
+        let choice = choice.into();
+        self.check(choice, &self.run(choice), reference::check);
     }
 
-    fn assert_exact(&self, kernel: &'static Instance) {
-        self.check(kernel, &self.run(kernel), reference::exact);
+    fn assert_exact(&self, choice: impl Into<Choice>) {
+        let choice = choice.into();
+        self.check(choice, &self.run(choice), reference::exact);
     }
 }
 
@@ -209,8 +216,13 @@ fn kernels_of(dtype: Dtype) -> impl Iterator<Item = &'static Instance> {
         .filter(move |i| i.dtype == dtype && kernels::obstacle(i, device().info()).is_none())
 }
 
+/// Those that take operands however they lie. `gpu/hopper.rs` tests the others.
+fn portable(dtype: Dtype) -> impl Iterator<Item = &'static Instance> {
+    kernels_of(dtype).filter(|kernel| !kernel.family.is_hopper())
+}
+
 fn odd_shapes<T: Element + Value + OutputOf<T>>() {
-    for kernel in kernels_of(T::DTYPE) {
+    for kernel in portable(T::DTYPE) {
         for shape in ODD_SHAPES {
             for shift in [0, 1] {
                 let mut case = Case::<T, T>::new(shape, Fill::Uniform);
@@ -228,7 +240,7 @@ fn every_kernel_is_right_on_odd_shapes() {
 }
 
 fn integers<T: Element + Value + OutputOf<T>>() {
-    for kernel in kernels_of(T::DTYPE) {
+    for kernel in portable(T::DTYPE) {
         for (m, n, k) in ODD_SHAPES {
             Case::<T, T>::new((m, n, k.min(exact_depth::<T>())), Fill::Integers)
                 .assert_exact(kernel);
@@ -258,7 +270,7 @@ fn small_integers_are_exact_bit_for_bit() {
 }
 
 fn epilogues<T: Element + Value + OutputOf<T>>() {
-    for kernel in kernels_of(T::DTYPE) {
+    for kernel in portable(T::DTYPE) {
         for activation in Activation::ALL {
             for shape in [(65, 264, 136), (130, 67, 72)] {
                 for shift in [0, 1] {
@@ -287,7 +299,7 @@ fn every_epilogue_is_right() {
 }
 
 fn forms<T: Element + Value, O: OutputOf<T>>() {
-    for kernel in kernels_of(T::DTYPE) {
+    for kernel in portable(T::DTYPE) {
         for activation in Activation::ALL {
             for (shape, shift) in [((40, 80, 96), 0), ((67, 134, 72), 1), ((33, 2, 40), 0)] {
                 let case = || {
@@ -316,7 +328,7 @@ fn gated_and_int8_outputs_are_right() {
 
 #[test]
 fn the_product_of_no_features_is_zero() {
-    for kernel in kernels_of(Dtype::F16) {
+    for kernel in portable(Dtype::F16) {
         let mut case = Case::<f16, f16>::new((33, 70, 0), Fill::Uniform);
         case.assert_exact(kernel);
         case.bias = Some(matrix(Fill::Uniform, 3, 1, 70));
@@ -326,7 +338,7 @@ fn the_product_of_no_features_is_zero() {
 
 #[test]
 fn infinities_and_nans_follow_the_reference() {
-    for kernel in kernels_of(Dtype::F16) {
+    for kernel in portable(Dtype::F16) {
         Case::<f16, f16>::new((70, 90, 200), Fill::Special).assert_close(kernel);
         for activation in Activation::ALL {
             let special = Fill::Special;
@@ -338,19 +350,33 @@ fn infinities_and_nans_follow_the_reference() {
                 .assert_close(kernel);
         }
     }
-    for kernel in kernels_of(Dtype::Bf16) {
+    for kernel in portable(Dtype::Bf16) {
         Case::<bf16, bf16>::new((70, 90, 200), Fill::Special).assert_close(kernel);
     }
 }
 
 #[test]
 fn the_same_inputs_give_the_same_bits() {
-    for kernel in kernels_of(Dtype::F16) {
+    for kernel in portable(Dtype::F16) {
         let case = Case::<f16, f32>::new((300, 520, 1000), Fill::Uniform);
-        let first = case.run(kernel);
+        let first = case.run(kernel.into());
         for _ in 0..5 {
-            let same = case.run(kernel).iter().zip(&first).all(|(a, b)| a.bits() == b.bits());
+            let same =
+                case.run(kernel.into()).iter().zip(&first).all(|(a, b)| a.bits() == b.bits());
             assert!(same, "{}", kernel.name);
+        }
+    }
+}
+
+/// Shared tiles: fewer K-blocks than slices, runs that end inside tiles, whole waves before them.
+#[test]
+fn shared_tiles_are_right() {
+    for kernel in portable(Dtype::F16) {
+        for (m, n, k) in [(70, 150, 333), (257, 600, 130)] {
+            for schedule in [Schedule::SplitK(3), Schedule::SplitK(8), Schedule::StreamK] {
+                Case::<f16, f16>::new((m, n, k.min(exact_depth::<f16>())), Fill::Integers)
+                    .assert_exact(Choice { kernel, schedule });
+            }
         }
     }
 }
@@ -401,7 +427,7 @@ fn c_may_be_y_itself() {
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
         Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
-        host.check(kernel, &y.to_vec().unwrap(), reference::check);
+        host.check(kernel.into(), &y.to_vec().unwrap(), reference::check);
     }
 }
 
@@ -433,7 +459,7 @@ fn offsets_of_over_two_billion_elements() {
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
         Plan::new(Some(kernel.into()), &x, weight, &epilogue, &mut y).unwrap().launch().unwrap();
-        host.check(kernel, &y.to_vec().unwrap(), reference::check);
+        host.check(kernel.into(), &y.to_vec().unwrap(), reference::check);
     }
 }
 
@@ -460,14 +486,16 @@ fn huge(m: usize, n: usize, k: usize, rows: &[usize]) {
     let none = reference::Epilogue::<f16>::default();
     let judged =
         [judge_rows(rx, rw, &none, rows).unwrap(), judge_rows(rx, pruned, &none, rows).unwrap()];
-    for name in [
+    let named = [
         "wmma_dense_f16_128x128x32",
         "sm80_dense_f16_128x256x64",
         "sm80_dense_f16_64x64x64",
         "sm80_sparse24_f16_128x256x64",
         "sm80_sparse24_f16_32x64x64",
-    ] {
-        let kernel = kernels::find(name).unwrap();
+    ];
+    let named = named.map(|name| kernels::find(name).unwrap());
+    for kernel in named.into_iter().chain(hopper::kernels(Dtype::F16)) {
+        let name = kernel.name;
         let sparse = kernel.family.is_sparse();
         let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
         let mut y = Matrix::<f16>::poisoned(&device(), m, n).unwrap();

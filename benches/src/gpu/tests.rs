@@ -3,17 +3,18 @@
 use crate::backend::Backend;
 use crate::cases::plan;
 use crate::cli::Cli;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Op};
 use crate::report::{Row, Soak};
 use crate::run::{Run, Settings};
 use clap::Parser;
 use half::f16;
 use layout::activation::Activation;
-use layout::instance::{Dtype, Family};
-use layout::params::Output;
+use layout::instance::Dtype;
+use layout::params::{GemmParams, Output};
 use reference::random::Fill;
 use reference::{Epilogue, MatMut, MatRef, OutputOf, Packed, Weights, gemm};
-use sparseflow::device::{Device, DeviceInfo, Launch, Memory};
+use sparseflow::autotune::Problem;
+use sparseflow::device::{Device, DeviceInfo, Launch, Memory, TensorMap};
 use sparseflow::epilogue::Fused;
 use sparseflow::error::Result;
 use sparseflow::{heuristic, kernels};
@@ -223,9 +224,17 @@ impl Device for FakeDevice {
         self.allocate(bytes)
     }
 
+    fn tensor_map(&self, _: &TensorMap) -> Result<[u64; 16]> {
+        Ok([0; 16])
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         match kernels::find(launch.entry) {
-            Ok(kernel) => self.multiply(kernel.family == Family::Sm80Sparse24, launch.params),
+            Ok(kernel) => {
+                // Tensor maps come before the product, if any.
+                let at = launch.params.len() - size_of::<GemmParams>();
+                self.multiply(kernel.family.is_sparse(), &launch.params[at..]);
+            }
             Err(_) => self.compress(launch.params),
         }
         Ok(())
@@ -264,8 +273,8 @@ fn rows(defect: Defect, line: &str) -> (Vec<Row>, Arc<FakeDevice>) {
     (rows, device)
 }
 
-fn fault<'a>(rows: &'a [Row], kernel: &str) -> Option<&'a str> {
-    let row = rows.iter().find(|row| row.case.kernel.name().starts_with(kernel)).unwrap();
+fn fault(rows: &[Row], op: Op) -> Option<&str> {
+    let row = rows.iter().find(|row| row.case.op == op).unwrap();
     assert_eq!(row.check.passed, row.check.fault.is_none());
     assert_eq!(row.check.passed, row.times().is_some());
     row.check.fault.as_deref()
@@ -400,25 +409,25 @@ fn a_schedule_goes_with_the_kernels_that_are_named() {
 #[test]
 fn an_element_that_is_not_written_fails_the_row() {
     let (rows, _) = rows(Defect::Gemm, "bench --shape 17x33x40");
-    for kernel in ["sm80_dense", "sm80_sparse24"] {
-        let fault = fault(&rows, kernel).unwrap();
+    for op in [Op::Dense, Op::Sparse] {
+        let fault = fault(&rows, op).unwrap();
         assert!(fault.starts_with("y[16, 32] is NaN, must be "), "{fault}");
         assert!(fault.ends_with("1 of 561 elements wrong"), "{fault}");
     }
-    assert_eq!(fault(&rows, "compress24"), None);
+    assert_eq!(fault(&rows, Op::Compress), None);
 }
 
 #[test]
 fn a_wrong_packing_fails_every_row_that_uses_it() {
     for (defect, word) in [(Defect::Compress, "value 0 is 0x4700"), (Defect::Metadata, "nibble")] {
         let (rows, _) = rows(defect, "bench --shape 17x33x40");
-        assert_eq!(fault(&rows, "sm80_dense"), None);
+        assert_eq!(fault(&rows, Op::Dense), None);
         assert!(
-            fault(&rows, "compress24").unwrap().contains(word),
+            fault(&rows, Op::Compress).unwrap().contains(word),
             "{:?}",
-            fault(&rows, "compress24")
+            fault(&rows, Op::Compress)
         );
-        let fault = fault(&rows, "sm80_sparse24").unwrap();
+        let fault = fault(&rows, Op::Sparse).unwrap();
         assert!(fault.starts_with("W was packed wrongly: ") && fault.contains(word), "{fault}");
     }
 }

@@ -83,10 +83,10 @@ mod tests {
     use super::*;
     use layout::instance::Dtype;
 
-    fn h200() -> DeviceInfo {
+    fn device(sm: (u32, u32)) -> DeviceInfo {
         DeviceInfo {
             name: "test".to_owned(),
-            sm: (9, 0),
+            sm,
             multiprocessors: 132,
             l2_bytes: 50 << 20,
             shared_bytes: 227 * 1024,
@@ -95,10 +95,21 @@ mod tests {
         }
     }
 
+    /// Those of a large sm_80, whose kernels all GPUs have.
     fn candidates(sparse: bool, m: usize, n: usize, k: usize) -> Vec<Choice> {
+        candidates_on(&device((8, 0)), sparse, m, n, k)
+    }
+
+    fn candidates_on(
+        device: &DeviceInfo,
+        sparse: bool,
+        m: usize,
+        n: usize,
+        k: usize,
+    ) -> Vec<Choice> {
         let problem = Problem::new(sparse, Dtype::F16, m, n, k);
-        let heuristic = heuristic::select(&problem, &h200()).unwrap();
-        let candidates = enumerate(&problem, heuristic, &h200()).unwrap();
+        let heuristic = heuristic::select(&problem, device).unwrap();
+        let candidates = enumerate(&problem, heuristic, device).unwrap();
         assert_eq!(candidates[0], heuristic);
         for (at, candidate) in candidates.iter().enumerate() {
             let kernel = candidate.kernel;
@@ -120,11 +131,11 @@ mod tests {
 
     #[test]
     fn what_is_expected_to_be_far_slower_is_left_out() {
-        let cost = |c: &Choice| heuristic::cost(*c, 8192, 8192, 8192, &h200());
+        let cost = |c: &Choice| heuristic::cost(*c, 8192, 8192, 8192, &device((8, 0)));
         for sparse in [false, true] {
             let candidates = candidates(sparse, 8192, 8192, 8192);
             let costs: Vec<f64> = candidates.iter().map(cost).collect();
-            let all = kernels::eligible(sparse, Dtype::F16, &h200()).unwrap();
+            let all = kernels::eligible(sparse, Dtype::F16, &device((8, 0))).unwrap();
             let small = all.iter().filter(|kernel| kernel.bm <= 32).map(|&kernel| kernel.into());
             assert!(small.clone().count() >= 2);
             assert!(small.clone().all(|choice| !candidates.contains(&choice)), "{candidates:?}");
@@ -164,5 +175,18 @@ mod tests {
             assert!(heights.iter().all(fits), "M = {m}: {heights:?}");
         }
         assert!(candidates(true, 4096, 14336, 4096).iter().all(|c| c.kernel.bm > 32));
+    }
+
+    #[test]
+    fn on_sm_90_its_kernels_are_measured_if_they_take_the_operands() {
+        let hopper = |c: &Choice| c.kernel.family.is_hopper();
+        for sparse in [false, true] {
+            for (m, n, k) in [(64, 14336, 4096), (1024, 4096, 4096), (8192, 8192, 8192)] {
+                let even = candidates_on(&device((9, 0)), sparse, m, n, k);
+                assert!(even.iter().any(hopper), "{even:?}");
+                let odd = candidates_on(&device((9, 0)), sparse, m, n, k + 1);
+                assert!(!odd.iter().any(hopper), "{odd:?}");
+            }
+        }
     }
 }

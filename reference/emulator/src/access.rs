@@ -47,7 +47,8 @@ impl Machine<'_> {
     ) -> Option<(usize, usize)> {
         let (block, at) = self.shared_target(address);
         let size = self.unit.blocks.get(block).map_or(0, |b| b.shared.len());
-        if at + len <= size && at & (align - 1) == 0 {
+        let ended = block != self.warp.block && size > 0 && self.unit.blocks[block].warps == 0;
+        if at + len <= size && at & (align - 1) == 0 && !ended {
             return Some((block, at));
         }
         self.bad_shared(lane, address, align, len, size)
@@ -66,6 +67,12 @@ impl Machine<'_> {
         if at + len > size {
             self.report(FindingKind::OutOfBounds, Some(lane as u32), || {
                 format!("{len} bytes at shared address {address:#x}, the block has {size} bytes")
+            });
+            return None;
+        }
+        if at & (align - 1) == 0 {
+            self.report(FindingKind::OutOfBounds, Some(lane as u32), || {
+                format!("shared address {address:#x} of cluster rank {block}, which has ended")
             });
             return None;
         }
@@ -164,6 +171,9 @@ impl Machine<'_> {
                 FindingKind::Race,
                 format!("while an asynchronous copy of {} is under way", name(by.warp.into())),
             ),
+            Conflict::StillRead(by) => {
+                (FindingKind::Race, format!("that a bulk copy of {} has still to read", name(by)))
+            }
             Conflict::Proxy(by) => (
                 FindingKind::Proxy,
                 format!("of what {} wrote, no fence.proxy.async between", name(by.warp.into())),

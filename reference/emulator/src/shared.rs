@@ -1,6 +1,7 @@
 //! Shared memory of a block: bytes, poison, and who touched what when.
 
 use crate::clock::Clock;
+use std::ops::Range;
 
 /// Which path to memory an access takes (PTX ISA, "Proxies").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Conflict {
     LaneRead,
     /// Another warp's asynchronous copy into these bytes is under way.
     InFlight(Stamp),
+    /// A bulk copy out of shared memory, issued by the warp with this index, has still to read these bytes.
+    StillRead(usize),
     /// The bytes were written through the other proxy, with no proxy fence since.
     Proxy(Stamp),
 }
@@ -80,6 +83,8 @@ pub struct Shared {
     /// Last read, epoch << 8 | lane, per warp and granule: `reads[warp * granules + granule]`.
     reads: Vec<u32>,
     granules: usize,
+    /// What bulk copies have still to read, and the warps that issued them.
+    still_read: Vec<(Range<usize>, usize)>,
 }
 
 impl Shared {
@@ -95,6 +100,7 @@ impl Shared {
             writes: vec![NOBODY; granules],
             reads: vec![0; granules * warps],
             granules,
+            still_read: Vec::new(),
         }
     }
 
@@ -103,7 +109,7 @@ impl Shared {
         self.bytes.len()
     }
 
-    fn granule_range(&self, at: usize, len: usize) -> std::ops::Range<usize> {
+    fn granule_range(&self, at: usize, len: usize) -> Range<usize> {
         at >> self.shift..((at + len - 1) >> self.shift) + 1
     }
 
@@ -236,12 +242,12 @@ impl Shared {
         conflict
     }
 
-    fn check_write(&self, range: std::ops::Range<usize>, who: Accessor<'_>) -> Option<Conflict> {
+    fn check_write(&self, range: Range<usize>, who: Accessor<'_>) -> Option<Conflict> {
         if who.proxy == Proxy::Strong {
             return None;
         }
         let seen = who.clock.seen();
-        let mut conflict = None;
+        let mut conflict = self.check_still_read(range.clone());
         for stamp in &self.writes[range.clone()] {
             if stamp.epoch > seen[stamp.warp as usize] || who.proxy == Proxy::Async {
                 conflict = conflict.or(Self::judge_write(*stamp, who));
@@ -262,6 +268,34 @@ impl Shared {
             }
         }
         conflict
+    }
+
+    /// A bulk copy out of shared memory starts, which reads the range at any time until [`Self::end_read`].
+    pub fn start_read(&mut self, at: usize, len: usize, who: Accessor<'_>) -> Option<Conflict> {
+        if len == 0 {
+            return None;
+        }
+        self.still_read.push((at..at + len, who.warp));
+        self.note_read(at, len, who)
+    }
+
+    /// The copy of `warp` that [`Self::start_read`] announced has read the range.
+    pub fn end_read(&mut self, at: usize, len: usize, warp: usize) {
+        let ended = (at..at + len, warp);
+        if let Some(place) = self.still_read.iter().position(|read| *read == ended) {
+            self.still_read.swap_remove(place);
+        }
+    }
+
+    /// Only a wait tells when a copy has read: a write that comes before it is a race, whatever orders it behind
+    /// the start of the copy.
+    #[inline]
+    fn check_still_read(&self, range: Range<usize>) -> Option<Conflict> {
+        let (start, end) = (range.start << self.shift, range.end << self.shift);
+        let mut reads = self.still_read.iter();
+        reads
+            .find(|(read, _)| read.start < end && start < read.end)
+            .map(|read| Conflict::StillRead(read.1))
     }
 
     /// An asynchronous copy into the range starts: its bytes are poison and any access by another

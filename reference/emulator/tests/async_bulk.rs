@@ -330,6 +330,15 @@ fn broken_stores() {
     let changed = Case { block: 64, shared: 1040, ..changed };
     let changed = changed.with("bar.sync 0;", "bar.sync 0;\nbar.sync 1;");
     changed.finds(FindingKind::Race, "shared address 0x0");
+    // Behind a barrier after the start of the copy, which orders nothing behind its end.
+    let reused = |wait: &str| {
+        let commit = "@%p0 cp.async.bulk.commit_group;";
+        let write =
+            "bar.sync 0;\nst.shared.b32 [%r3], %r0;\nfence.proxy.async.shared::cta;\nbar.sync 0;";
+        case.with(commit, &format!("{commit}\n{wait}\n{write}"))
+    };
+    reused("").finds(FindingKind::Race, "write of shared address 0x0 that a bulk copy of warp 0");
+    assert!(reused("@%p0 cp.async.bulk.wait_group.read 0;").findings(0).is_empty());
 }
 
 /// One block copies 256 bytes of its shared memory into the other's.

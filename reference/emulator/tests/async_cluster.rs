@@ -52,9 +52,13 @@ fn a_cluster_barrier() {
     // Threads that exit early need not arrive.
     let some = case.with("st.global.b32", "setp.gt.u32 %p1, %r0, 31;\n@%p1 exit;\nst.global.b32");
     assert!((0..4).all(|seed| some.findings(seed).is_empty()));
+    // A block that does not wait at the end may end while others read its shared memory.
     let one =
         case.with("barrier.cluster.wait;", "setp.eq.u32 %p1, %r8, 5;\n@%p1 barrier.cluster.wait;");
-    assert!(one.findings(0).is_empty());
+    let ended = |(kind, message): &(FindingKind, String)| {
+        *kind == FindingKind::OutOfBounds && message.contains("of cluster rank")
+    };
+    assert!((0..4).any(|seed| one.findings(seed).iter().any(ended)));
     // A block that waits for one that never comes.
     let stuck = case.with(
         "barrier.cluster.arrive.relaxed;",

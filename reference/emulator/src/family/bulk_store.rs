@@ -15,6 +15,15 @@ pub(super) enum Target {
     Tensor(TensorMap, [i32; 5]),
 }
 
+impl Target {
+    fn map(&self) -> Option<&TensorMap> {
+        match self {
+            Self::Global(_) => None,
+            Self::Tensor(map, _) => Some(map),
+        }
+    }
+}
+
 /// How a value in global memory and one from shared memory become one: bytes of an element, operation.
 pub(super) type Combine = (usize, fn(u64, u64) -> u64);
 
@@ -48,17 +57,14 @@ pub(super) fn start_store(
     target: Target,
     combine: Option<Combine>,
 ) {
-    let map = match &target {
-        Target::Tensor(map, _) => Some(map),
-        Target::Global(_) => None,
-    };
+    let map = target.map();
     let span = map.map_or(len, TensorMap::pitched_bytes);
     let Some((block, at)) = m.shared_range(lane, address, 16, span) else { return };
     let who =
         Accessor { warp: m.warp.index, clock: &m.warp.clock, proxy: Proxy::Async, lane: NO_LANE };
     let shared = &mut m.unit.blocks[block].shared;
     let conflicts =
-        ranges(map, at, len, shared).into_iter().map(|(at, len)| shared.note_read(at, len, who));
+        ranges(map, at, len, shared).into_iter().map(|(at, len)| shared.start_read(at, len, who));
     if let Some(conflict) = conflicts.fold(None, Option::or) {
         m.conflict(conflict, lane, address, "asynchronous read");
     }
@@ -113,6 +119,11 @@ pub(super) fn wait(m: &mut Machine<'_>, newest: u64, only_read: bool) {
 fn read(m: &mut Machine<'_>, store: &mut Store) {
     if store.bytes.is_some() {
         return;
+    }
+    let warp = m.warp.index;
+    let shared = &mut m.unit.blocks[store.block].shared;
+    for (at, len) in ranges(store.target.map(), store.at, store.len, shared) {
+        shared.end_read(at, len, warp);
     }
     let mut bytes = Bytes::of(vec![0; store.len]);
     let address = (store.block as u64 + 1) << 24;
