@@ -87,10 +87,12 @@ impl<'a> Segments<'a> {
 pub fn for_each(p: &GemmParams, tiles: u32, k_blocks: u32, mut each: impl FnMut(&Segment)) {
     let mut segments =
         Segments::new(p, tiles, k_blocks, thread::block_idx_x(), thread::grid_dim_x());
+    let mut first = true;
     while let Some(segment) = segments.next() {
-        if segments.round > 1 {
+        if !first {
             thread::sync_threads();
         }
+        first = false;
         each(&segment);
     }
 }
