@@ -9,6 +9,7 @@
 //! | `hopper::kernels` | `sm90_dense_*`, `sm90_sparse24_*`: wgmma and wgmma.sp, for sm_90a alone |
 //! | `hopper::{ring, produce, consume, finish}` | their stages, producer, consumers, and epilogue |
 //! | [`compress`] | `compress24_*`: prune and pack W in one pass |
+//! | `tile24` | Packed24 into the order of the Hopper kernels, for sm_90a alone |
 //! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
 //! | [`load`] | tiles of an operand, from global to shared memory, edges included |
 //! | [`pipeline`] | the multistage cp.async main loop of the three GEMMs |
@@ -20,8 +21,7 @@
 #![no_std]
 #![cfg(target_arch = "nvptx64")]
 // stmt_expr_attributes: closures that must be inlined, or what they capture goes to local memory.
-#![feature(abi_ptx, asm_experimental_arch)]
-#![cfg_attr(not(sm_90a), feature(stmt_expr_attributes))]
+#![feature(abi_ptx, asm_experimental_arch, stmt_expr_attributes)]
 
 /// Turns a list of instances (`layout::instance`) into entries: f16 and bf16 of each line, or the one of a
 /// line that sums in f16. The module defines before it `instance!`, which names the generic kernel with an
@@ -78,6 +78,8 @@ pub mod load;
 #[cfg(not(sm_90a))]
 pub mod pipeline;
 pub mod row;
+#[cfg(sm_90a)]
+pub mod tile24;
 #[cfg(not(sm_90a))]
 pub mod wmma;
 pub mod work;

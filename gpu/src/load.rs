@@ -56,6 +56,7 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
     /// multiples of 16 bytes.
     #[inline(always)]
     pub fn new(matrix: u64, ld: u64, first: u32, rows: u32, k: u32, aligned: bool) -> Self {
+        // Anchored, so that what only some K-blocks need takes no registers from the loop over the others.
         let t = thread::thread_idx_x();
         let (row, chunk) = (t / Self::CHUNKS, t % Self::CHUNKS);
         let destination = if PADDING == 0 {
@@ -128,26 +129,19 @@ impl<const ROWS: u32, const BK: u32, const THREADS: u32, const PADDING: u32>
     Pointers<ROWS, BK, THREADS, PADDING>
 {
     /// Starts part `part` of `parts` of the thread's copies of the tile that is `turn` tiles along K from
-    /// here, `offset` bytes from the place given to [`TileLoader::pointers`], or nothing where `active` is
-    /// false.
+    /// here, `offset` bytes from the place given to [`TileLoader::pointers`].
     ///
     /// # Safety
-    /// As for [`TileLoader::copy_any`]; where active, the operand is aligned and has the tile's columns.
+    /// As for [`TileLoader::copy_any`]; the operand is aligned and has the tile's columns.
     #[inline(always)]
-    pub unsafe fn copy_part(
-        &self,
-        turn: u32,
-        offset: u32,
-        (part, parts): (u32, u32),
-        active: bool,
-    ) {
+    pub unsafe fn copy_part(&self, turn: u32, offset: u32, (part, parts): (u32, u32)) {
         let step = THREADS / (BK / 8);
         let copies = ROWS / step;
         for i in part * copies / parts..(part + 1) * copies / parts {
             let source = self.chunks[i as usize] + (turn * BK * 2) as u64;
             let destination = self.destination + offset + i * step * (BK * 2 + PADDING);
             // SAFETY: the chunk lies inside the matrix; the caller vouches for the tile.
-            unsafe { cp_async::copy_16_if(destination, source, active) };
+            unsafe { cp_async::copy_16(destination, source) };
         }
     }
 

@@ -56,25 +56,20 @@ impl Tiles {
 /// Runs the main loop over the K-blocks of `tiles`.
 ///
 /// `copy_any(block, slot)` starts all of the thread's copies of a K-block into a slot of shared memory.
-/// `copy_part(pointers, turn, slot, step, active)` starts those of a step, without a branch and only where
-/// active, of the K-block that is `turn` after the one at which the pointers are, at first
-/// [`Tiles::first_ahead`]; `advance(pointers)` moves them by `STAGES` K-blocks. `fragments(slot, step,
-/// previous)` loads a step's fragments, of which it may take over some from the step before it (`empty`
-/// before the first), `mma(fragments, step)` accumulates them. When it returns, no copy is under way
-/// and all warps may overwrite shared memory.
-///
-/// `APART`: operands that no `cp.async` can copy have a loop of their own; else they are a branch at the
-/// start of each K-block. Which one leaves the assembler the better order is a matter of measuring
-/// (docs/tuning.md): the branch keeps instructions of one K-block from drifting into the other.
+/// `copy_part(pointers, turn, slot, step)` starts those of a step, of the K-block that is `turn` after the
+/// one at which the pointers are, at first [`Tiles::first_ahead`]; `advance(pointers)` moves them by `STAGES`
+/// K-blocks. `fragments(slot, step, previous)` loads a step's fragments, of which it may take over some from
+/// the step before it (`empty` before the first), `mma(fragments, step)` accumulates them. When it returns,
+/// no copy is under way and all warps may overwrite shared memory.
 ///
 /// All threads of the block must reach it together.
 #[inline(always)]
-pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32, const APART: bool>(
+pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32>(
     tiles: &Tiles,
     mut pointers: P,
     empty: F,
     copy_any: impl Fn(u32, u32),
-    copy_part: impl Fn(&P, u32, u32, u32, bool),
+    copy_part: impl Fn(&P, u32, u32, u32),
     advance: impl Fn(&mut P),
     fragments: impl Fn(u32, u32, &F) -> F,
     mut mma: impl FnMut(&F, u32),
@@ -90,57 +85,66 @@ pub fn run<P, F, const STAGES: u32, const STEPS: u32, const PENDING: u32, const 
     cp_async::wait_group::<PENDING>();
     thread::sync_threads();
 
-    if APART && !tiles.whole {
-        let (mut read, mut current) = (0, empty);
-        for i in 0..tiles.count {
-            let ahead = i + STAGES - 1;
-            if ahead < tiles.count {
-                let write = if read == 0 { STAGES - 1 } else { read - 1 };
-                copy_any(tiles.before_first.wrapping_add(ahead), write);
-                cp_async::commit_group();
+    let (mut i, mut read) = (0, thread::opaque(0));
+    // The K-blocks with which the copy of another starts: no copy has a condition. The loop may end after
+    // each K-block, or pair of short ones: the assembler orders the instructions between two branches, for
+    // good if they are many, but takes more time for it than their number says.
+    let between = const { if STEPS < 4 && STAGES % 2 == 0 { 2 } else { 1 } };
+    let copying = if tiles.whole { tiles.count.saturating_sub(STAGES - 1) } else { 0 };
+    let copying = copying - copying % between;
+    if copying > 0 {
+        let mut current = fragments(0, 0, &empty);
+        'all: loop {
+            for slot in 0..STAGES {
+                let (next, write) = ((slot + 1) % STAGES, (slot + STAGES - 1) % STAGES);
+                for step in 0..STEPS {
+                    copy_part(&pointers, slot, write, step);
+                    let following = if step + 1 < STEPS {
+                        fragments(slot, step + 1, &current)
+                    } else {
+                        next_tile::<PENDING>();
+                        fragments(next, 0, &current)
+                    };
+                    mma(&current, step);
+                    current = following;
+                }
+                i += 1;
+                if (slot + 1) % between == 0 && i == copying {
+                    read = next;
+                    break 'all;
+                }
             }
-            for step in 0..STEPS {
-                current = fragments(read, step, &current);
-                mma(&current, step);
-            }
-            cp_async::wait_group::<0>();
-            thread::sync_threads();
-            read = if read + 1 == STAGES { 0 } else { read + 1 };
+            advance(&mut pointers);
         }
-        return;
     }
-    let mut current = fragments(0, 0, &empty);
-    let mut i = 0;
-    'all: while i < tiles.count {
-        for read in 0..STAGES {
-            let (next_read, write) = ((read + 1) % STAGES, (read + STAGES - 1) % STAGES);
-            let ahead = i + STAGES - 1;
-            let active = ahead < tiles.count && (APART || tiles.whole);
-            if !APART && !tiles.whole && ahead < tiles.count {
-                copy_any(tiles.before_first.wrapping_add(ahead), write);
-            }
-            for step in 0..STEPS {
-                copy_part(&pointers, read, write, step, active);
-                let next = if step + 1 < STEPS {
-                    fragments(read, step + 1, &current)
-                } else {
-                    // An empty group keeps the count of groups equal to the count of blocks.
-                    cp_async::commit_group();
-                    cp_async::wait_group::<PENDING>();
-                    thread::sync_threads();
-                    // After the last block this reads a stale slot; its fragments are not used.
-                    fragments(next_read, 0, &current)
-                };
-                mma(&current, step);
-                current = next;
-            }
-            i += 1;
-            if i == tiles.count {
-                break 'all;
-            }
+    // The rest, and operands that no `cp.async` can copy: one K-block at a time, in which no fragment is held
+    // while the copies are computed.
+    while i < tiles.count {
+        let ahead = i + STAGES - 1;
+        if ahead < tiles.count {
+            let write = if read == 0 { STAGES - 1 } else { read - 1 };
+            copy_any(tiles.before_first.wrapping_add(ahead), write);
         }
-        advance(&mut pointers);
+        let mut current = fragments(read, 0, &empty);
+        for step in 1..STEPS {
+            let following = fragments(read, step, &current);
+            mma(&current, step - 1);
+            current = following;
+        }
+        mma(&current, STEPS - 1);
+        next_tile::<PENDING>();
+        read = if read + 1 == STAGES { 0 } else { read + 1 };
+        i += 1;
     }
     cp_async::wait_group::<0>();
+    thread::sync_threads();
+}
+
+/// Makes the next K-block's tile readable, and the slot before this one's free.
+#[inline(always)]
+fn next_tile<const PENDING: u32>() {
+    // Where nothing was copied, an empty group keeps the count of groups equal to the count of blocks.
+    cp_async::commit_group();
+    cp_async::wait_group::<PENDING>();
     thread::sync_threads();
 }

@@ -1,7 +1,6 @@
 //! What a lane owns of a row in the epilogue, 4 neighbouring features, between memory and f32 registers.
 //!
-//! An access takes all of them at once where they exist and are aligned (`whole`), else the first `valid`, one
-//! by one.
+//! Where all of them exist and are aligned, an access takes them at once, else one by one.
 
 use core::array::from_fn;
 use cuda_std::convert::{Convert, to_i8};
@@ -13,7 +12,7 @@ pub const WIDTH: u32 = 4;
 /// [`WIDTH`] values of one row.
 pub type Quad = [f32; WIDTH as usize];
 
-/// A type that Y is written in.
+/// A type that Y is written in, several elements at a time.
 pub trait Format {
     /// Bytes of an element.
     const BYTES: u64;
@@ -21,9 +20,14 @@ pub trait Format {
     /// Rounds N values of a row, 4 or 2, and stores them at `address`.
     ///
     /// # Safety
-    /// `valid` elements are writable; `whole` implies all N, and an address that is a multiple of their
-    /// size together.
-    unsafe fn store<const N: usize>(address: u64, y: [f32; N], valid: u32, whole: bool);
+    /// N elements are writable; the address is a multiple of their size together.
+    unsafe fn store<const N: usize>(address: u64, y: [f32; N]);
+
+    /// Rounds one value and stores it at `address`.
+    ///
+    /// # Safety
+    /// The element is writable.
+    unsafe fn store_one(address: u64, y: f32);
 }
 
 /// The 16-bit type T.
@@ -33,21 +37,23 @@ impl<T: Convert> Format for Narrow<T> {
     const BYTES: u64 = 2;
 
     #[inline(always)]
-    unsafe fn store<const N: usize>(address: u64, y: [f32; N], valid: u32, whole: bool) {
-        let [low, high] = [T::narrow(y[0], y[1]), T::narrow(y[N - 2], y[N - 1])];
+    unsafe fn store<const N: usize>(address: u64, y: [f32; N]) {
         // SAFETY: as the caller vouches.
         unsafe {
-            match (whole, N) {
-                (true, 4) => global::store_v2(address, [low, high]),
-                (true, _) => global::store_u32(address, low),
-                (false, _) => {
-                    let elements = [low, low >> 16, high, high >> 16];
-                    each::<N>(valid, |i| {
-                        global::store_u16(address + 2 * i as u64, elements[i] as u16)
-                    });
-                }
+            match N {
+                4 => global::store_v2(
+                    address,
+                    [T::narrow(y[0], y[1]), T::narrow(y[N - 2], y[N - 1])],
+                ),
+                _ => global::store_u32(address, T::narrow(y[0], y[1])),
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store_one(address: u64, y: f32) {
+        // SAFETY: as the caller vouches.
+        unsafe { global::store_u16(address, T::narrow(y, y) as u16) }
     }
 }
 
@@ -58,88 +64,66 @@ impl Format for Wide {
     const BYTES: u64 = 4;
 
     #[inline(always)]
-    unsafe fn store<const N: usize>(address: u64, y: [f32; N], valid: u32, whole: bool) {
+    unsafe fn store<const N: usize>(address: u64, y: [f32; N]) {
         let bits = y.map(f32::to_bits);
         // SAFETY: as the caller vouches.
         unsafe {
-            match (whole, N) {
-                (true, 4) => global::store_v4(address, from_fn(|i| bits[i % N])),
-                (true, _) => global::store_v2(address, [bits[0], bits[1]]),
-                (false, _) => {
-                    each::<N>(valid, |i| global::store_u32(address + 4 * i as u64, bits[i]));
-                }
+            match N {
+                4 => global::store_v4(address, from_fn(|i| bits[i % N])),
+                _ => global::store_v2(address, [bits[0], bits[1]]),
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store_one(address: u64, y: f32) {
+        // SAFETY: as the caller vouches.
+        unsafe { global::store_u32(address, y.to_bits()) }
     }
 }
 
 /// int8.
 pub struct Int8;
 
-impl Format for Int8 {
-    const BYTES: u64 = 1;
+impl Int8 {
+    /// Bytes of an element.
+    pub const BYTES: u64 = 1;
 
+    /// Four values, rounded.
     #[inline(always)]
-    unsafe fn store<const N: usize>(address: u64, y: [f32; N], valid: u32, whole: bool) {
+    pub fn word(y: Quad) -> u32 {
         let bytes = y.map(to_i8);
-        let word = |i: usize| (bytes[i] | bytes[i + 1] << 8) & 0xFFFF;
-        // SAFETY: as the caller vouches.
-        unsafe {
-            match (whole, N) {
-                (true, 4) => global::store_u32(address, word(0) | word(N - 2) << 16),
-                (true, _) => global::store_u16(address, word(0) as u16),
-                (false, _) => each::<N>(valid, |i| global::store_u8(address + i as u64, bytes[i])),
-            }
-        }
+        bytes[0] | bytes[1] << 8 | bytes[2] << 16 | bytes[3] << 24
     }
 }
 
-/// Calls `store` for the first `valid` of N elements.
-#[inline(always)]
-fn each<const N: usize>(valid: u32, store: impl Fn(usize)) {
-    for i in 0..N {
-        if (i as u32) < valid {
-            store(i);
-        }
-    }
-}
-
-/// 16-bit elements at `address` as f32; what is not valid is 0.
+/// 4 elements of 16 bits at `address` as f32.
 ///
 /// # Safety
-/// `valid` elements are readable; `whole` implies 8 aligned bytes.
+/// They are readable, and 8-byte aligned.
 #[inline(always)]
-pub unsafe fn load<T: Convert>(address: u64, valid: u32, whole: bool) -> Quad {
+pub unsafe fn load<T: Convert>(address: u64) -> Quad {
     // SAFETY: as the caller vouches.
-    let pairs: [u32; 2] = unsafe {
-        if whole {
-            global::load_v2(address)
-        } else {
-            let one = |i: usize| {
-                if (i as u32) < valid { global::load_u16(address + 2 * i as u64) as u32 } else { 0 }
-            };
-            from_fn(|i| one(2 * i) | one(2 * i + 1) << 16)
-        }
-    };
-    let wide = pairs.map(T::widen);
+    let wide = unsafe { global::load_v2(address) }.map(T::widen);
     from_fn(|i| wide[i / 2][i % 2])
 }
 
-/// f32 at `address`; what is not valid is 0.
+/// 4 elements of f32 at `address`.
 ///
 /// # Safety
-/// `valid` elements are readable; `whole` implies 16 aligned bytes.
+/// They are readable, and 16-byte aligned.
 #[inline(always)]
-pub unsafe fn load_f32(address: u64, valid: u32, whole: bool) -> Quad {
+pub unsafe fn load_f32(address: u64) -> Quad {
     // SAFETY: as the caller vouches.
-    unsafe {
-        if whole {
-            global::load_v4(address).map(f32::from_bits)
-        } else {
-            let one = |i: usize| {
-                if (i as u32) < valid { global::load_f32(address + 4 * i as u64) } else { 0.0 }
-            };
-            from_fn(one)
-        }
-    }
+    unsafe { global::load_v4(address).map(f32::from_bits) }
+}
+
+/// One element of 16 bits at `address` as f32.
+///
+/// # Safety
+/// It is readable.
+#[inline(always)]
+pub unsafe fn load_one<T: Convert>(address: u64) -> f32 {
+    // SAFETY: as the caller vouches.
+    T::widen(unsafe { global::load_u16(address) } as u32)[0]
 }

@@ -83,7 +83,7 @@ unsafe fn dense<
         let b_base = base + (BM + warp_n * WARP_N) * row * 2;
 
         let mut acc = [[[0f32; 8]; NT]; MT];
-        pipeline::run::<_, _, STAGES, STEPS, PENDING, false>(
+        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
             &tiles,
             (x_tiles.pointers(ahead, base), w_tiles.pointers(ahead, base + BM * row * 2)),
             Fragments { a: [[0; 8]; MT], b: [[0; 8]; NT] },
@@ -97,12 +97,12 @@ unsafe fn dense<
                 }
             },
             #[inline(always)]
-            |(x, w), turn, slot, step, active| {
+            |(x, w), turn, slot, step| {
                 if step == 0 {
-                    // SAFETY: as above; where active, the operands are aligned and K fills the block.
+                    // SAFETY: as above; the operands are aligned and K fills the block.
                     unsafe {
-                        x.copy_part(turn, slot * stage_bytes, (0, 1), active);
-                        w.copy_part(turn, slot * stage_bytes, (0, 1), active);
+                        x.copy_part(turn, slot * stage_bytes, (0, 1));
+                        w.copy_part(turn, slot * stage_bytes, (0, 1));
                     }
                 }
             },
@@ -134,9 +134,12 @@ unsafe fn dense<
             },
         );
 
-        let flat = acc.as_flattened_mut().as_flattened_mut();
+        let mut sums = [[[0f32; 8]; NT]; MT];
+        let from = acc.as_flattened().as_flattened().as_chunks().0;
+        let to = sums.as_flattened_mut().as_flattened_mut().as_chunks_mut().0;
+        let same = |four: [f32; 4]| four;
         // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
-        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+        if !unsafe { segment.complete::<_, THREADS>(p, from, same, to, BM * BN * 4, base) } {
             return;
         }
         let staging = Staging::<WARP_M, WARP_N, PADDING>::new(base, warp);
@@ -145,7 +148,7 @@ unsafe fn dense<
                 // SAFETY: the 16x16 tile lies in the warp's staging area, which is free.
                 unsafe {
                     let at = staging.at(i as u32 * 16, j as u32 * 16);
-                    store_d(at, Staging::<WARP_M, WARP_N, PADDING>::PITCH, &acc[i][j]);
+                    store_d(at, Staging::<WARP_M, WARP_N, PADDING>::PITCH, &sums[i][j]);
                 }
             }
         }

@@ -113,25 +113,31 @@ pub struct Team {
 }
 
 impl Segment {
-    /// Whether the block holds the tile's sum in `acc` when it returns, and has to finish the tile.
+    /// Whether the block holds the tile's sum in `sums` when it returns, and has to finish the tile.
     ///
-    /// `acc`: the thread's accumulators, a multiple of 4; `tile_bytes`: those of a tile in f32; `flag`: 4
-    /// bytes of shared memory that no thread uses. All `THREADS` threads of the block must reach it together.
+    /// `acc`: the thread's accumulators, four of which `widen` makes f32; `tile_bytes`: those of a tile in
+    /// f32; `flag`: 4 bytes of shared memory that no thread uses. All `THREADS` threads of the block must
+    /// reach it together.
     ///
     /// # Safety
     /// `p` names a workspace for the launch where tiles are shared.
     #[inline(always)]
-    pub unsafe fn complete<const THREADS: u32>(
+    pub unsafe fn complete<A: Copy, const THREADS: u32>(
         &self,
         p: &GemmParams,
-        acc: &mut [f32],
+        acc: &[A],
+        widen: impl Fn(A) -> [f32; 4],
+        sums: &mut [[f32; 4]],
         tile_bytes: u32,
         flag: u32,
     ) -> bool {
         let (thread, worker) = (thread::thread_idx_x(), thread::block_idx_x());
         let team = Team { thread, worker, blocks: 1, rank: 0, flag };
         // SAFETY: as the caller vouches.
-        unsafe { self.complete_with::<THREADS>(p, acc, tile_bytes, team, thread::sync_threads) }
+        unsafe {
+            let sync = thread::sync_threads;
+            self.complete_with::<A, THREADS>(p, acc, widen, sums, tile_bytes, team, sync)
+        }
     }
 
     /// The same for the `THREADS` threads of `team`, which `sync` brings together.
@@ -139,15 +145,20 @@ impl Segment {
     /// # Safety
     /// As for [`Self::complete`].
     #[inline(always)]
-    pub unsafe fn complete_with<const THREADS: u32>(
+    pub unsafe fn complete_with<A: Copy, const THREADS: u32>(
         &self,
         p: &GemmParams,
-        acc: &mut [f32],
+        acc: &[A],
+        widen: impl Fn(A) -> [f32; 4],
+        sums: &mut [[f32; 4]],
         tile_bytes: u32,
         team: Team,
         sync: impl Fn(),
     ) -> bool {
         if self.last - self.first == self.k_blocks {
+            for (sum, &four) in sums.iter_mut().zip(acc) {
+                *sum = widen(four);
+            }
             return true;
         }
         // Workers whose runs touch the tile.
@@ -166,8 +177,9 @@ impl Segment {
         // one; the counter is the tile's; `flag` is free. The barrier and the release by thread 0 make
         // the block's slot visible to whoever acquires the counter after it.
         let arrived = unsafe {
-            for (i, four) in acc.as_chunks::<4>().0.iter().enumerate() {
-                global::store_v4(mine + (i as u32 * THREADS * 16) as u64, four.map(f32::to_bits));
+            for (i, &four) in acc.iter().enumerate() {
+                let bits = widen(four).map(f32::to_bits);
+                global::store_v4(mine + (i as u32 * THREADS * 16) as u64, bits);
             }
             sync();
             if thread::opaque(t) == 0 {
@@ -187,10 +199,10 @@ impl Segment {
             if t == 0 {
                 global::store_u32(counter, 0);
             }
-            acc.fill(0.0);
+            sums.fill([0.0; 4]);
             for worker in first..=last {
                 let slot = at(worker);
-                for (i, four) in acc.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                for (i, four) in sums.iter_mut().enumerate() {
                     let part = global::load_v4(slot + (i as u32 * THREADS * 16) as u64);
                     for e in 0..4 {
                         four[e] += f32::from_bits(part[e]);

@@ -9,14 +9,14 @@ use crate::heuristic;
 use crate::hopper;
 use crate::kernels;
 use crate::matrix::{Matrix, OutputOf, Value};
-use crate::packed::PackedWeight;
+use crate::packed::{PackedWeight, Storage};
 use crate::ptx;
 use crate::schedule::{Choice, Grid};
 use layout::activation::Activation;
 use layout::instance::{Dtype, Instance};
 use layout::params::{
     ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, HopperParams,
-    Output, partial_slot,
+    Output, TileParams, partial_slot,
 };
 use reference::Element;
 use std::marker::PhantomData;
@@ -79,6 +79,8 @@ pub struct Plan<'a> {
     params: GemmParams,
     /// What a Hopper kernel takes in place of them.
     hopper: Option<Box<HopperParams>>,
+    /// A sparse W, of which a Hopper kernel takes a copy.
+    packed: Option<Arc<Storage>>,
     constants: Constants,
     /// Held for the launches: `params` names it.
     _workspace: Option<Arc<dyn Memory>>,
@@ -140,7 +142,11 @@ impl<'a> Plan<'a> {
             units: 0,
             band: 8,
         };
-        Self::scheduled(device, choice, w.is_sparse(), T::DTYPE, params)
+        let packed = match w {
+            Weight::Dense(_) => None,
+            Weight::Sparse(w) => Some(Arc::clone(w.storage())),
+        };
+        Self::scheduled(device, choice, packed, T::DTYPE, params)
     }
 
     /// The same product with another kernel or schedule.
@@ -148,8 +154,8 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// A kernel of another type or that the device cannot run; out of memory for its workspace.
     pub fn with_choice(&self, choice: Choice) -> Result<Self> {
-        let Instance { family, dtype, .. } = *self.choice.kernel;
-        Self::scheduled(Arc::clone(&self.device), choice, family.is_sparse(), dtype, self.params)
+        let (device, packed) = (Arc::clone(&self.device), self.packed.clone());
+        Self::scheduled(device, choice, packed, self.choice.kernel.dtype, self.params)
     }
 
     /// Checks `choice` and works its schedule out. The other `params` are those of checked operands that
@@ -157,11 +163,11 @@ impl<'a> Plan<'a> {
     fn scheduled(
         device: Arc<dyn Device>,
         choice: Choice,
-        sparse: bool,
+        packed: Option<Arc<Storage>>,
         dtype: Dtype,
         mut params: GemmParams,
     ) -> Result<Self> {
-        let kernel = choice.kernel;
+        let (kernel, sparse) = (choice.kernel, packed.is_some());
         let op = if sparse { "sparse" } else { "dense" };
         if kernel.family.is_sparse() != sparse || kernel.dtype != dtype {
             return Err(invalid("kernel", kernel.name, format!("{op} and of {dtype:?}")));
@@ -181,7 +187,10 @@ impl<'a> Plan<'a> {
         };
         (params.waves, params.units) = (grid.waves, grid.units);
         let hopper = match kernel.hopper() {
-            Some(shape) => Some(Box::new(hopper::params(&*device, kernel, shape, &params)?)),
+            Some(shape) => {
+                let tiles = packed.as_deref().map(Storage::tiles).transpose()?;
+                Some(Box::new(hopper::params(&*device, kernel, shape, &params, tiles.as_deref())?))
+            }
             None => None,
         };
         let constants = match &hopper {
@@ -190,7 +199,7 @@ impl<'a> Plan<'a> {
         };
         let (grid, operands) = (grid.blocks, PhantomData);
         let _workspace = workspace;
-        Ok(Self { device, choice, grid, params, hopper, constants, _workspace, operands })
+        Ok(Self { device, choice, grid, params, hopper, packed, constants, _workspace, operands })
     }
 
     /// The kernel it launches, and its schedule.
@@ -374,11 +383,14 @@ pub(crate) unsafe trait Params {}
 unsafe impl Params for GemmParams {}
 // SAFETY: as above.
 unsafe impl Params for CompressParams {}
-// SAFETY: 64 u64 and the first of these.
+// SAFETY: three u64 and two u32.
+unsafe impl Params for TileParams {}
+// SAFETY: 48 u64 and the first of these.
 unsafe impl Params for HopperParams {}
 const _: () = assert!(size_of::<GemmParams>() == 13 * 8 + 12 * 4);
 const _: () = assert!(size_of::<CompressParams>() == 4 * 8 + 4 * 4);
-const _: () = assert!(size_of::<HopperParams>() == 64 * 8 + size_of::<GemmParams>());
+const _: () = assert!(size_of::<TileParams>() == 3 * 8 + 2 * 4);
+const _: () = assert!(size_of::<HopperParams>() == 48 * 8 + size_of::<GemmParams>());
 
 /// Counters and partial tiles of a launch.
 fn workspace_bytes(kernel: &Instance, grid: &Grid) -> u64 {

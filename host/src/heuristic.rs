@@ -3,7 +3,10 @@
 //! A block computes its tile at the rate that its kernel reaches at its best, a multiprocessor runs its
 //! blocks side by side, waves of blocks follow each other, and what has to be read sets a floor. The
 //! constants were fitted to the tuner's times of cubes and llama on one H200 (docs/tuning.md); on another
-//! GPU the number of multiprocessors scales them, and the tuner knows better.
+//! GPU the number of multiprocessors scales them, and the tuner knows better. Hopper's kernels have a model of their
+//! own, [`hopper`].
+
+mod hopper;
 
 use crate::autotune::Problem;
 use crate::device::DeviceInfo;
@@ -13,7 +16,7 @@ use crate::schedule::{Choice, Schedule};
 use layout::instance::{Family, Instance};
 
 /// Floating-point operations per microsecond and multiprocessor of the best dense and sparse kernels.
-const DENSE_RATE: f64 = 480e6 / 132.0;
+const DENSE_RATE: f64 = 490e6 / 132.0;
 const SPARSE_RATE: f64 = 705e6 / 132.0;
 /// Bytes per microsecond from memory, and from L2 to all multiprocessors.
 const MEMORY_RATE: f64 = 4.1e6;
@@ -40,7 +43,7 @@ const LEAST_SLICE: usize = 4;
 /// The rate of a tile relative to that of the family's best.
 fn efficiency(kernel: &Instance) -> f64 {
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
-        (false, 128, 256, 64) => 0.96,
+        (false, 128, 256, 32) => 0.965,
         (false, 128, 128, _) => 0.93,
         (false, 64, 128, 64) => 0.72,
         (false, 64, 64, 128) => 0.66,
@@ -63,17 +66,15 @@ fn efficiency(kernel: &Instance) -> f64 {
 /// What `choice` is expected to take for `[m, n, k]`, in microseconds.
 pub(crate) fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f64 {
     let kernel = choice.kernel;
+    if kernel.family.is_hopper() {
+        return hopper::cost(choice, m, n, k, device);
+    }
     let sparse = kernel.family.is_sparse();
     let (bm, bn) = (kernel.bm as usize, kernel.bn as usize);
     let (tiles_m, tiles_n) = (m.div_ceil(bm) as f64, n.div_ceil(bn) as f64);
     let tiles = tiles_m * tiles_n;
     let (sms, resident) = (device.multiprocessors.max(1) as f64, kernel.blocks_per_sm as f64);
-    let rate = match (kernel.family.is_hopper(), sparse) {
-        (false, false) => DENSE_RATE,
-        (false, true) => SPARSE_RATE,
-        (true, false) => DENSE_RATE * 1.45,
-        (true, true) => SPARSE_RATE * 1.45,
-    };
+    let rate = if sparse { SPARSE_RATE } else { DENSE_RATE };
     let work = 2.0 * (bm * bn) as f64 * k as f64 / (rate * efficiency(kernel));
     let occupied = |blocks: f64| (blocks / resident).powf(OCCUPANCY).min(1.0);
     let slots = sms * resident;

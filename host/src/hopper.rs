@@ -1,14 +1,12 @@
 //! What the Hopper kernels need of the host: tensor maps of the operands.
 
-use crate::device::{Device, MapElement, TensorMap};
+use crate::device::{Device, MapElement, Memory, TensorMap};
 use crate::error::{Result, invalid};
 use layout::descriptor::Swizzle;
 use layout::hopper::{ROWS, Shape, X_COLUMNS};
 use layout::instance::{Dtype, Instance};
-use layout::packed24::BLOCK_ROWS;
 use layout::params::{
-    ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_METADATA, MAP_W, MAP_X,
-    MAP_Y, Output,
+    ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y, Output,
 };
 
 /// Whether a Hopper kernel takes operands of this alignment (the `ALIGNED_*` bits) and these extents: those that
@@ -39,7 +37,8 @@ fn check(kernel: &Instance, gemm: &GemmParams) -> Result<()> {
     Err(invalid(format!("{what} of {}", kernel.name), value, limit))
 }
 
-/// The parameters of `kernel` for the product that `gemm` describes.
+/// The parameters of `kernel` for the product that `gemm` describes, `tiles` being a sparse W in the order that it
+/// takes.
 ///
 /// # Errors
 /// Operands that tensor maps cannot describe, or what the driver says of one.
@@ -48,6 +47,7 @@ pub(crate) fn params(
     kernel: &Instance,
     shape: Shape,
     gemm: &GemmParams,
+    tiles: Option<&dyn Memory>,
 ) -> Result<HopperParams> {
     check(kernel, gemm)?;
     let element = match kernel.dtype {
@@ -70,29 +70,12 @@ pub(crate) fn params(
         swizzle: Swizzle::B128,
     };
     let (m, n, k) = (gemm.m as u64, gemm.n as u64, gemm.k as u64);
-    let (w_rows, w_columns) = match shape.sparse {
-        true => (n.next_multiple_of(BLOCK_ROWS as u64), gemm.ldw),
-        false => (n, k),
-    };
     let x = TensorMap { box_rows: shape.bm / shape.cluster, ..map(gemm.x, k, m, gemm.ldx * 2) };
-    let w = TensorMap {
-        box_columns: shape.w_columns(),
-        box_rows: shape.bn,
-        swizzle: shape.w_swizzle(),
-        ..map(gemm.w, w_columns, w_rows, gemm.ldw * 2)
-    };
-    let mut maps = [[0; 16]; 4];
+    let mut maps = [[0; 16]; 3];
     maps[MAP_X] = device.tensor_map(&x)?;
-    maps[MAP_W] = device.tensor_map(&w)?;
-    if shape.sparse {
-        maps[MAP_METADATA] = device.tensor_map(&TensorMap {
-            element: MapElement::U32,
-            box_columns: shape.metadata_columns(),
-            box_rows: shape.bn / BLOCK_ROWS as u32,
-            swizzle: Swizzle::None,
-            // A block's row of words is as long as a row of values, and twice as many bytes.
-            ..map(gemm.metadata, gemm.ldw, w_rows / BLOCK_ROWS as u64, gemm.ldw * 4)
-        })?;
+    if !shape.sparse {
+        let w = TensorMap { box_rows: shape.bn, ..map(gemm.w, k, n, gemm.ldw * 2) };
+        maps[MAP_W] = device.tensor_map(&w)?;
     }
     if stores {
         maps[MAP_Y] = device.tensor_map(&TensorMap {
@@ -102,5 +85,6 @@ pub(crate) fn params(
         })?;
     }
     let aligned = gemm.aligned | if stores { ALIGNED_STORE } else { 0 };
-    Ok(HopperParams { maps, gemm: GemmParams { aligned, ..*gemm } })
+    let w = tiles.map_or(gemm.w, Memory::address);
+    Ok(HopperParams { maps, gemm: GemmParams { w, aligned, ..*gemm } })
 }

@@ -7,22 +7,90 @@ use crate::gemm::{MAX_EXTENT, param_bytes};
 use crate::kernels::compress_entry;
 use crate::matrix::{Matrix, Value};
 use layout::packed24::Extents;
-use layout::params::{ALIGNED_W, COMPRESS_WARPS, CompressParams};
+use layout::params::{ALIGNED_W, COMPRESS_WARPS, CompressParams, TILE_THREADS, TileParams};
+use layout::tiled24;
 use reference::{Element, MatRef, Packed};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// W `[n, k]`, 2:4 sparse along k, in the format of `layout::packed24`, in device memory.
 ///
 /// Made once and used for any number of products: 0.5625 of the bytes of the dense f16 or bf16 W.
+///
+/// The Hopper kernels take it in another order (`layout::tiled24`): the first product that one of them computes makes a
+/// copy, of the same size, which stays.
 pub struct PackedWeight<T> {
+    storage: Arc<Storage>,
+    element: PhantomData<T>,
+}
+
+/// The memory of a [`PackedWeight`], whatever its elements.
+pub(crate) struct Storage {
     device: Arc<dyn Device>,
     values: Arc<dyn Memory>,
     metadata: Arc<dyn Memory>,
     extents: Extents,
     n: usize,
     k: usize,
-    element: PhantomData<T>,
+    /// The copy for the Hopper kernels, where there is one.
+    tiles: Mutex<Option<Arc<dyn Memory>>>,
+}
+
+impl Storage {
+    /// The copy in the order of `layout::tiled24`, made where there is none.
+    ///
+    /// # Errors
+    /// Out of memory, or what the device says of the launch.
+    pub(crate) fn tiles(&self) -> Result<Arc<dyn Memory>> {
+        let mut tiles = self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tiles) = &*tiles {
+            return Ok(Arc::clone(tiles));
+        }
+        let blocks = self.tile_blocks() as u64;
+        let memory = self.device.allocate(blocks * tiled24::BLOCK_BYTES as u64)?;
+        self.fill(&*memory)?;
+        Ok(Arc::clone(tiles.insert(memory)))
+    }
+
+    fn tile_blocks(&self) -> usize {
+        tiled24::row_blocks(self.n as u32) as usize * tiled24::column_blocks(self.k as u32) as usize
+    }
+
+    /// Makes the copy anew, if there is one: values or metadata have changed.
+    fn changed(&self) -> Result<()> {
+        let tiles = self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        tiles.as_ref().map_or(Ok(()), |tiles| self.fill(&**tiles))
+    }
+
+    fn fill(&self, tiles: &dyn Memory) -> Result<()> {
+        let blocks = self.tile_blocks();
+        let grid = u32::try_from(blocks)
+            .ok()
+            .filter(|&blocks| blocks <= i32::MAX as u32)
+            .ok_or_else(|| invalid("blocks of W", blocks, "at most 2^31 - 1"))?;
+        if grid == 0 {
+            return Ok(());
+        }
+        let params = TileParams {
+            values: self.values.address(),
+            metadata: self.metadata.address(),
+            tiles: tiles.address(),
+            n: self.n as u32,
+            k: self.k as u32,
+        };
+        let launch = Launch {
+            entry: "tile24",
+            grid,
+            block: TILE_THREADS,
+            cluster: 1,
+            shared_bytes: 0,
+            params: param_bytes(&params),
+            constants: Constants::default(),
+        };
+        // SAFETY: values and metadata have the extents that the kernel reads, and the copy those that it writes; all
+        // are freed only after queued work.
+        unsafe { self.device.launch(&launch) }
+    }
 }
 
 impl<T: Element + Value> PackedWeight<T> {
@@ -35,15 +103,16 @@ impl<T: Element + Value> PackedWeight<T> {
             }
         }
         let extents = Extents::new(n, k).ok_or(reference::Error::PackedExtent { n, k })?;
-        Ok(Self {
+        let storage = Storage {
             device: Arc::clone(device),
             values: device.allocate(extents.values() as u64 * 2)?,
             metadata: device.allocate(extents.words() as u64 * 4)?,
             extents,
             n,
             k,
-            element: PhantomData,
-        })
+            tiles: Mutex::default(),
+        };
+        Ok(Self { storage: Arc::new(storage), element: PhantomData })
     }
 
     /// Prunes `w` to the two largest magnitudes of every four along K and packs them, on the device.
@@ -61,11 +130,15 @@ impl<T: Element + Value> PackedWeight<T> {
     /// # Errors
     /// Other extents, or what the device says of the launch.
     pub fn compress(&self, w: &Matrix<T>) -> Result<()> {
-        if (w.rows(), w.cols()) != (self.n, self.k) {
+        if (w.rows(), w.cols()) != (self.storage.n, self.storage.k) {
             let value = format!("{} x {}", w.rows(), w.cols());
-            return Err(invalid("extent of W", value, format!("{} x {}", self.n, self.k)));
+            return Err(invalid(
+                "extent of W",
+                value,
+                format!("{} x {}", self.storage.n, self.storage.k),
+            ));
         }
-        let blocks = self.extents.words() / layout::packed24::BLOCK_WORDS;
+        let blocks = self.storage.extents.words() / layout::packed24::BLOCK_WORDS;
         if blocks == 0 {
             return Ok(());
         }
@@ -74,11 +147,11 @@ impl<T: Element + Value> PackedWeight<T> {
             .map_err(|_| invalid("blocks of the compression", grid, "at most 2^32 - 1"))?;
         let params = CompressParams {
             w: w.address(),
-            values: self.values.address(),
-            metadata: self.metadata.address(),
+            values: self.storage.values.address(),
+            metadata: self.storage.metadata.address(),
             ldw: w.stride() as u64,
-            n: self.n as u32,
-            k: self.k as u32,
+            n: self.storage.n as u32,
+            k: self.storage.k as u32,
             aligned: if w.is_aligned() { ALIGNED_W } else { 0 },
             reserved: 0,
         };
@@ -93,7 +166,8 @@ impl<T: Element + Value> PackedWeight<T> {
         };
         // SAFETY: W is borrowed and its memory freed only after queued work; values and metadata have
         // the extents that the kernel writes.
-        unsafe { self.device.launch(&launch) }
+        unsafe { self.storage.device.launch(&launch)? };
+        self.storage.changed()
     }
 
     /// Packs `w`, which is already 2:4, on the host.
@@ -110,8 +184,8 @@ impl<T: Element + Value> PackedWeight<T> {
     /// Out of memory, or what the device says.
     pub fn from_host(device: &Arc<dyn Device>, packed: &Packed<T>) -> Result<Self> {
         let weight = Self::allocate(device, packed.n(), packed.k())?;
-        weight.values.upload(0, bytemuck::cast_slice(packed.values()))?;
-        weight.metadata.upload(0, bytemuck::cast_slice(packed.metadata()))?;
+        weight.storage.values.upload(0, bytemuck::cast_slice(packed.values()))?;
+        weight.storage.metadata.upload(0, bytemuck::cast_slice(packed.metadata()))?;
         Ok(weight)
     }
 
@@ -120,26 +194,26 @@ impl<T: Element + Value> PackedWeight<T> {
     /// # Errors
     /// What the device says, or metadata that is not legal.
     pub fn to_host(&self) -> Result<Packed<T>> {
-        let mut values = vec![T::zeroed(); self.extents.values()];
-        let mut metadata = vec![0u32; self.extents.words()];
-        self.values.download(0, bytemuck::cast_slice_mut(&mut values))?;
-        self.metadata.download(0, bytemuck::cast_slice_mut(&mut metadata))?;
-        Ok(Packed::from_parts(self.n, self.k, values, metadata)?)
+        let mut values = vec![T::zeroed(); self.storage.extents.values()];
+        let mut metadata = vec![0u32; self.storage.extents.words()];
+        self.storage.values.download(0, bytemuck::cast_slice_mut(&mut values))?;
+        self.storage.metadata.download(0, bytemuck::cast_slice_mut(&mut metadata))?;
+        Ok(Packed::from_parts(self.storage.n, self.storage.k, values, metadata)?)
     }
 
     /// Rows of W: output features.
     pub fn n(&self) -> usize {
-        self.n
+        self.storage.n
     }
 
     /// Columns of W: input features.
     pub fn k(&self) -> usize {
-        self.k
+        self.storage.k
     }
 
     /// Device memory of values and metadata in bytes.
     pub fn bytes(&self) -> u64 {
-        self.values.bytes() + self.metadata.bytes()
+        self.storage.values.bytes() + self.storage.metadata.bytes()
     }
 
     /// Overwrites the metadata words without looking at them: for tests of what happens to bad ones.
@@ -148,7 +222,8 @@ impl<T: Element + Value> PackedWeight<T> {
     /// More words than there are, or what the device says.
     #[doc(hidden)]
     pub fn write_metadata_unchecked(&self, words: &[u32]) -> Result<()> {
-        self.metadata.upload(0, bytemuck::cast_slice(words))
+        self.storage.metadata.upload(0, bytemuck::cast_slice(words))?;
+        self.storage.changed()
     }
 
     /// Fills values and metadata with ones: what they hold before a checked compression.
@@ -156,24 +231,28 @@ impl<T: Element + Value> PackedWeight<T> {
     /// # Errors
     /// What the device says.
     pub fn poison(&self) -> Result<()> {
-        self.values.fill(0xFF)?;
-        self.metadata.fill(0xFF)
+        self.storage.values.fill(0xFF)?;
+        self.storage.metadata.fill(0xFF)
     }
 
     pub(crate) fn device(&self) -> &Arc<dyn Device> {
-        &self.device
+        &self.storage.device
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        &self.storage
     }
 
     pub(crate) fn values(&self) -> &dyn Memory {
-        &*self.values
+        &*self.storage.values
     }
 
     pub(crate) fn metadata(&self) -> &dyn Memory {
-        &*self.metadata
+        &*self.storage.metadata
     }
 
     /// Elements from one row of values to the next.
     pub(crate) fn stride(&self) -> usize {
-        self.extents.k_padded / 2
+        self.storage.extents.k_padded / 2
     }
 }

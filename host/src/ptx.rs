@@ -15,7 +15,7 @@ const ENTRY: &str = ".visible .entry ";
 
 /// The PTX that has the kernel `name`.
 pub fn module_of(name: &str) -> &'static str {
-    if name.starts_with("sm90_") { SM_90A } else { SM_80 }
+    if name.starts_with("sm90_") || name == "tile24" { SM_90A } else { SM_80 }
 }
 
 /// The part of `text` that a driver needs for the kernel `name`: what precedes the first entry, and the
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn every_registered_kernel_is_embedded() {
         let gemms = layout::instance::INSTANCES.into_iter().flatten().map(|i| i.name);
-        for name in gemms.chain(["compress24_f16", "compress24_bf16"]) {
+        for name in gemms.chain(["compress24_f16", "compress24_bf16", "tile24"]) {
             let one = entry(module_of(name), name).unwrap_or_else(|| panic!("{name} is missing"));
             assert_eq!(one.matches(ENTRY).count(), 1);
             assert!(one.contains(".extern .shared"), "{name} lost the shared memory");

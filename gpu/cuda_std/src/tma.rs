@@ -1,4 +1,5 @@
-//! Copies of boxes that tensor maps describe (PTX ISA, "cp.async.bulk.tensor", sm_90).
+//! Copies of consecutive bytes, and of boxes that tensor maps describe (PTX ISA, "cp.async.bulk" and
+//! "cp.async.bulk.tensor", sm_90).
 //!
 //! A tensor map is 128 bytes that the host's driver has encoded, in global memory at a multiple of 64;
 //! [`acquire_map`] comes before its first use. One thread starts a copy for the whole block. `x` is the
@@ -29,6 +30,25 @@ pub unsafe fn acquire_map(map: u64) {
 pub unsafe fn prefetch_map(map: u64) {
     // SAFETY: the caller vouches for the address.
     unsafe { asm!("prefetch.tensormap [{}];", in(reg64) map, options(nostack)) }
+}
+
+/// Starts to load `bytes` consecutive bytes from `source`, which count towards `barrier` (PTX ISA,
+/// "cp.async.bulk").
+///
+/// # Safety
+/// `source` is the global address of so many readable bytes, `destination` is room for them in the block's shared
+/// memory that nothing uses until the barrier's phase has ended, all three multiples of 16; `barrier` is an
+/// initialised barrier of the block whose phase expects the bytes.
+#[inline(always)]
+pub unsafe fn load(destination: u32, source: u64, bytes: u32, barrier: u32) {
+    // SAFETY: the caller vouches for memory, room and barrier.
+    unsafe {
+        asm!(
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [{}], [{}], {}, [{}];",
+            in(reg32) destination, in(reg64) source, in(reg32) bytes, in(reg32) barrier,
+            options(nostack),
+        );
+    }
 }
 
 /// Starts to load the box at (x, y). Its bytes, those outside the tensor included, count towards

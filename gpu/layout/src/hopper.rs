@@ -15,8 +15,7 @@
 //!   shared memory   | stage 0: X, W, metadata | stage 1 | ... | staging 0 | staging 1 | barriers |
 //! ```
 
-use crate::descriptor::Swizzle;
-use crate::packed24::BLOCK_ROWS;
+use crate::tiled24;
 
 /// Threads of a warpgroup.
 pub const WARPGROUP: u32 = 128;
@@ -26,7 +25,7 @@ pub const CONSUMERS: u32 = 2;
 pub const THREADS: u32 = (CONSUMERS + 1) * WARPGROUP;
 /// Features of an instruction: rows of its operand A.
 pub const ROWS: u32 = 64;
-/// Columns of X in a box: 128 bytes, the widest swizzle.
+/// Columns of X, or a dense W, in a box: 128 bytes, the widest swizzle.
 pub const X_COLUMNS: u32 = 64;
 /// Dynamic shared memory that a block of sm_90 can have.
 pub const MAX_SHARED: u32 = 227 * 1024;
@@ -44,11 +43,11 @@ pub const PART_PADDING: u32 = 4;
 /// A block's work and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Whether W is Packed24.
+    /// Whether W is Packed24, in the order of [`tiled24`].
     pub sparse: bool,
     /// Tokens of a tile, 16 to 256.
     pub bm: u32,
-    /// Features of a tile.
+    /// Features of a tile; of a sparse W a multiple of [`tiled24::ROWS`].
     pub bn: u32,
     /// K per stage, 64 or 128.
     pub bk: u32,
@@ -76,39 +75,24 @@ impl Shape {
         self.bm * self.bk * 2
     }
 
-    /// Bytes of a row of W, or of its values, in a stage: the span of their swizzle.
-    pub const fn w_span(self) -> u32 {
-        if self.sparse { self.bk } else { 2 * self.bk }
-    }
-
-    /// Columns of W, or of its values, in a box.
-    pub const fn w_columns(self) -> u32 {
-        if self.w_span() > 128 { 64 } else { self.w_span() / 2 }
-    }
-
-    /// The permutation of W's chunks in a box.
-    pub const fn w_swizzle(self) -> Swizzle {
-        if self.w_span() == 64 { Swizzle::B64 } else { Swizzle::B128 }
-    }
-
-    /// Bytes of W, or of its values, in a stage.
+    /// Bytes of W in a stage: boxes of [`X_COLUMNS`] columns, one after the other; sparse, the blocks of
+    /// [`tiled24`], those of the same rows side by side.
     pub const fn w_bytes(self) -> u32 {
-        self.bn * self.w_span()
+        if self.sparse {
+            self.bn / tiled24::ROWS * self.w_row_bytes()
+        } else {
+            self.bn * self.bk * 2
+        }
     }
 
-    /// Metadata words of a stage for 16 rows of W.
-    pub const fn metadata_columns(self) -> u32 {
-        if self.sparse { self.bk / 2 } else { 0 }
-    }
-
-    /// Bytes of metadata of a stage.
-    pub const fn metadata_bytes(self) -> u32 {
-        self.bn / BLOCK_ROWS as u32 * self.metadata_columns() * 4
+    /// Bytes of a sparse W in a stage that belong to the same rows.
+    pub const fn w_row_bytes(self) -> u32 {
+        self.bk / tiled24::COLUMNS * tiled24::BLOCK_BYTES
     }
 
     /// What arrives in a block for one stage.
     pub const fn filled_bytes(self) -> u32 {
-        self.x_bytes() + self.w_bytes() + self.metadata_bytes()
+        self.x_bytes() + self.w_bytes()
     }
 
     /// From one stage to the next.

@@ -25,7 +25,7 @@ macro_rules! sm80_dense_instances {
     ($each:ident) => {
         $each! {
             Sm80Dense
-            sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 4 1;
+            sm80_dense_f16_128x256x64 sm80_dense_bf16_128x256x64 [128, 256, 64] [2, 4] 3 1;
             sm80_dense_f16_128x256x32 sm80_dense_bf16_128x256x32 [128, 256, 32] [2, 4] 4 1;
             sm80_dense_f16_256x128x32 sm80_dense_bf16_256x128x32 [256, 128, 32] [4, 2] 4 1;
             sm80_dense_f16_128x128x32 sm80_dense_bf16_128x128x32 [128, 128, 32] [2, 2] 5 2;
@@ -61,14 +61,16 @@ macro_rules! sm80_sparse24_instances {
 }
 
 /// `sm80_dense_*_acc16`: sums in f16. They are for RTX 3090 and 4090, whose tensor cores take twice as long
-/// to sum in f32: every tile fits their 99 KiB a block, and two blocks of the smaller ones their 100 KiB a
-/// multiprocessor.
+/// to sum in f32: every tile fits their 99 KiB a block, and two blocks of the smallest their 100 KiB a
+/// multiprocessor. A warp's part is 32x64 at most: f16 sums of 64x64 take half of the registers of f32 ones,
+/// but all have to be widened at once for the workspace of a shared tile, which spilled on sm_90.
 #[macro_export]
 macro_rules! sm80_dense_acc16_instances {
     ($each:ident) => {
         $each! {
             Sm80Dense
-            sm80_dense_f16_64x128x64_acc16 [64, 128, 64] [2, 2] 3 2;
+            sm80_dense_f16_128x256x32_acc16 [128, 256, 32] [4, 4] 4 1;
+            sm80_dense_f16_128x128x32_acc16 [128, 128, 32] [4, 2] 5 1;
             sm80_dense_f16_64x64x64_acc16 [64, 64, 64] [2, 2] 3 3;
         }
     };
@@ -96,10 +98,8 @@ macro_rules! sm90_dense_instances {
             Sm90Dense
             sm90_dense_f16_256x128x64 sm90_dense_bf16_256x128x64 [256, 128, 64] 4 1 false;
             sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
-            sm90_dense_f16_128x256x64 sm90_dense_bf16_128x256x64 [128, 256, 64] 4 1 false;
-            sm90_dense_f16_128x256x64_c2 sm90_dense_bf16_128x256x64_c2 [128, 256, 64] 4 2 false;
             sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 true;
-            sm90_dense_f16_128x128x64_c2_pingpong sm90_dense_bf16_128x128x64_c2_pingpong [128, 128, 64] 6 2 true;
+            sm90_dense_f16_64x128x64 sm90_dense_bf16_64x128x64 [64, 128, 64] 8 1 false;
         }
     };
 }
@@ -110,28 +110,15 @@ macro_rules! sm90_sparse24_instances {
     ($each:ident) => {
         $each! {
             Sm90Sparse24
+            sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 5 2 false;
+            sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 5 1 false;
             sm90_sparse24_f16_160x256x64 sm90_sparse24_bf16_160x256x64 [160, 256, 64] 5 1 false;
-            sm90_sparse24_f16_160x256x64_c2 sm90_sparse24_bf16_160x256x64_c2 [160, 256, 64] 5 2 false;
-            sm90_sparse24_f16_192x256x64 sm90_sparse24_bf16_192x256x64 [192, 256, 64] 4 1 false;
-            sm90_sparse24_f16_192x256x64_c2 sm90_sparse24_bf16_192x256x64_c2 [192, 256, 64] 4 2 false;
-            sm90_sparse24_f16_64x64x128_pingpong sm90_sparse24_bf16_64x64x128_pingpong [64, 64, 128] 8 1 true;
-            sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 4 1 false;
-            sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
-            sm90_sparse24_f16_256x128x64_c2_s5 sm90_sparse24_bf16_256x128x64_c2_s5 [256, 128, 64] 5 2 false;
             sm90_sparse24_f16_128x256x128 sm90_sparse24_bf16_128x256x128 [128, 256, 128] 3 1 false;
-            sm90_sparse24_f16_128x256x128_c2 sm90_sparse24_bf16_128x256x128_c2 [128, 256, 128] 3 2 false;
-            sm90_sparse24_f16_128x256x64_c2 sm90_sparse24_bf16_128x256x64_c2 [128, 256, 64] 6 2 false;
-            sm90_sparse24_f16_128x128x64_pingpong sm90_sparse24_bf16_128x128x64_pingpong [128, 128, 64] 7 1 true;
-            sm90_sparse24_f16_128x128x64_c2_pingpong sm90_sparse24_bf16_128x128x64_c2_pingpong [128, 128, 64] 7 2 true;
             sm90_sparse24_f16_128x128x128_pingpong sm90_sparse24_bf16_128x128x128_pingpong [128, 128, 128] 4 1 true;
-            sm90_sparse24_f16_128x128x128_c2_pingpong sm90_sparse24_bf16_128x128x128_c2_pingpong [128, 128, 128] 4 2 true;
-            sm90_sparse24_f16_192x128x64_c2 sm90_sparse24_bf16_192x128x64_c2 [192, 128, 64] 5 2 false;
+            sm90_sparse24_f16_128x128x64_pingpong sm90_sparse24_bf16_128x128x64_pingpong [128, 128, 64] 7 1 true;
             sm90_sparse24_f16_64x128x128 sm90_sparse24_bf16_64x128x128 [64, 128, 128] 6 1 false;
-            sm90_sparse24_f16_64x128x128_c2 sm90_sparse24_bf16_64x128x128_c2 [64, 128, 128] 6 2 false;
             sm90_sparse24_f16_32x128x128 sm90_sparse24_bf16_32x128x128 [32, 128, 128] 7 1 false;
             sm90_sparse24_f16_16x128x128 sm90_sparse24_bf16_16x128x128 [16, 128, 128] 8 1 false;
-            sm90_sparse24_f16_64x256x128 sm90_sparse24_bf16_64x256x128 [64, 256, 128] 3 1 false;
-            sm90_sparse24_f16_16x256x128 sm90_sparse24_bf16_16x256x128 [16, 256, 128] 5 1 false;
         }
     };
 }

@@ -10,6 +10,7 @@
 //! | [`descriptor`] | what 64 bits tell `wgmma` of an operand in shared memory |
 //! | [`fragment`] | which matrix element a lane's register holds in `mma` and `mma.sp` |
 //! | [`hopper`] | threads and shared memory of a block of the Hopper kernels |
+//! | [`tiled24`] | Packed24 in the order of the Hopper kernels' copies |
 //! | [`raster`] | in which order thread blocks visit the tiles of Y |
 //! | [`activation`] | ReLU, GELU (both forms) and SiLU, one definition for every number type |
 //! | [`approximation`] | how the kernels evaluate them, and how far off that may be |
@@ -27,3 +28,4 @@ pub mod packed24;
 pub mod params;
 pub mod raster;
 pub mod swizzle;
+pub mod tiled24;

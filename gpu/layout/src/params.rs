@@ -89,20 +89,18 @@ pub const TENSOR_MAP_BYTES: usize = 128;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct HopperParams {
-    /// X; W or its values; metadata (unused by dense kernels); Y (unused unless [`ALIGNED_STORE`]).
-    pub maps: [[u64; TENSOR_MAP_BYTES / 8]; 4],
-    /// The product.
+    /// X; a dense W; Y (unused unless [`ALIGNED_STORE`]).
+    pub maps: [[u64; TENSOR_MAP_BYTES / 8]; 3],
+    /// The product. A sparse W is in the order of `layout::tiled24`.
     pub gemm: GemmParams,
 }
 
 /// Places of [`HopperParams::maps`].
 pub const MAP_X: usize = 0;
-/// W, or its values.
+/// A dense W.
 pub const MAP_W: usize = 1;
-/// Metadata.
-pub const MAP_METADATA: usize = 2;
 /// Y.
-pub const MAP_Y: usize = 3;
+pub const MAP_Y: usize = 2;
 
 /// Words of [`GemmParams::counters`], one for each tile that is shared between blocks.
 pub const COUNTERS: u32 = 1 << 16;
@@ -144,6 +142,25 @@ pub struct CompressParams {
     /// Zero.
     pub reserved: u32,
 }
+
+/// Brings W[n, k] from Packed24 to `layout::tiled24`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TileParams {
+    /// Packed24 values, 16-byte aligned.
+    pub values: u64,
+    /// Packed24 metadata words, 16-byte aligned.
+    pub metadata: u64,
+    /// Blocks out, 16-byte aligned.
+    pub tiles: u64,
+    /// Rows of W.
+    pub n: u32,
+    /// Columns of W.
+    pub k: u32,
+}
+
+/// Threads of a block of `tile24`: three chunks each.
+pub const TILE_THREADS: u32 = 192;
 
 /// Warps of a compress block; each packs one 16x64 block of W at a time.
 pub const COMPRESS_WARPS: u32 = 8;

@@ -70,10 +70,12 @@ unsafe fn dense<
         let (m0, n0) = tile_origin(p, segment.tile, BM, BN);
         let base = shared::base();
         let (x_aligned, w_aligned) = (p.aligned & ALIGNED_X != 0, p.aligned & ALIGNED_W != 0);
-        let x_tiles = TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
-        let w_tiles = TileLoader::<BN, BK, THREADS, 0>::new(p.w, p.ldw, n0, p.n, p.k, w_aligned);
-        let tiles = Tiles::new(segment, p.k, BK, x_aligned && w_aligned);
-        let ahead = tiles.first_ahead::<STAGES>() * BK;
+        let x_tiles = #[inline(always)]
+        || TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
+        let w_tiles = #[inline(always)]
+        || TileLoader::<BN, BK, THREADS, 0>::new(p.w, p.ldw, n0, p.n, p.k, w_aligned);
+        let k_tiles = Tiles::new(segment, p.k, BK, x_aligned && w_aligned);
+        let ahead = k_tiles.first_ahead::<STAGES>() * BK;
         let (x_at, w_at) = (base, base + BM * BK * 2);
 
         let t = thread::thread_idx_x();
@@ -115,26 +117,26 @@ unsafe fn dense<
                 }
             }
         };
-        pipeline::run::<_, _, STAGES, STEPS, PENDING, false>(
-            &tiles,
-            (x_tiles.pointers(ahead, x_at), w_tiles.pointers(ahead, w_at)),
+        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+            &k_tiles,
+            (x_tiles().pointers(ahead, x_at), w_tiles().pointers(ahead, w_at)),
             nothing,
             #[inline(always)]
             |block, slot| {
                 // SAFETY: the slot is free (pipeline::run) and inside the shared memory.
                 unsafe {
-                    x_tiles.copy_any(x_at + slot * stage_bytes, block * BK);
-                    w_tiles.copy_any(w_at + slot * stage_bytes, block * BK);
+                    x_tiles().copy_any(x_at + slot * stage_bytes, block * BK);
+                    w_tiles().copy_any(w_at + slot * stage_bytes, block * BK);
                 }
             },
             #[inline(always)]
-            |(x, w), turn, slot, step, active| {
+            |(x, w), turn, slot, step| {
                 // All at once: an `ldmatrix` under way would hold up each copy behind it.
                 if step == 0 {
-                    // SAFETY: as above; where active, the operands are aligned and K fills the block.
+                    // SAFETY: as above; the operands are aligned and K fills the block.
                     unsafe {
-                        x.copy_part(turn, slot * stage_bytes, (0, 1), active);
-                        w.copy_part(turn, slot * stage_bytes, (0, 1), active);
+                        x.copy_part(turn, slot * stage_bytes, (0, 1));
+                        w.copy_part(turn, slot * stage_bytes, (0, 1));
                     }
                 }
             },
@@ -148,14 +150,11 @@ unsafe fn dense<
         );
 
         let mut sums = [[[0f32; 4]; NT]; MT];
-        for i in 0..MT {
-            for j in 0..NT {
-                sums[i][j] = acc[i][j].widen();
-            }
-        }
-        let flat = sums.as_flattened_mut().as_flattened_mut();
+        let (from, to) = (acc.as_flattened(), sums.as_flattened_mut());
         // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
-        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+        let complete =
+            unsafe { segment.complete::<A, THREADS>(p, from, A::widen, to, BM * BN * 4, base) };
+        if !complete {
             return;
         }
         let staging = Staging::<PART_M, WARP_N, PADDING>::new(base, warp);
@@ -164,6 +163,10 @@ unsafe fn dense<
             if part > 0 {
                 warp::sync_warp();
             }
+            let token0 = m0 + warp_m * WARP_M + part * PART_M;
+            let feature0 = n0 + warp_n * WARP_N;
+            // SAFETY: `p` is valid.
+            let bias = unsafe { staging.bias::<T>(p, feature0) };
             let tiles = const { PART_M as usize / 16 };
             for i in 0..tiles {
                 for j in 0..NT {
@@ -179,9 +182,8 @@ unsafe fn dense<
                     }
                 }
             }
-            let (token0, feature0) = (m0 + warp_m * WARP_M + part * PART_M, n0 + warp_n * WARP_N);
             // SAFETY: staged above by all lanes; `p` is valid.
-            unsafe { staging.store::<T>(p, token0, feature0) }
+            unsafe { staging.store_with::<T>(p, token0, feature0, bias) }
             // The next part's place among the registers is constant, and what is done with is not kept.
             for i in tiles..MT {
                 sums[i - tiles] = sums[i];

@@ -93,10 +93,12 @@ unsafe fn sparse<
         // Columns are padded to 64: with a larger BK, the last K-block has fewer metadata blocks.
         let k_words = p.k.div_ceil(BLOCK_COLS as u32);
         let x_aligned = p.aligned & ALIGNED_X != 0;
-        let x_tiles = TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
+        let x_tiles = #[inline(always)]
+        || TileLoader::<BM, BK, THREADS, 0>::new(p.x, p.ldx, m0, p.m, p.k, x_aligned);
         let values = k_words * (BLOCK_COLS as u32 / 2);
         let w_tiles =
-            TileLoader::<BN, HALF_BK, THREADS, 0>::new(p.w, p.ldw, n0, n_padded, values, true);
+            #[inline(always)]
+            || TileLoader::<BN, HALF_BK, THREADS, 0>::new(p.w, p.ldw, n0, n_padded, values, true);
         // The tile's metadata is BN/16 rows of BK/8 chunks, of which a thread copies one at most. Past the
         // end of W the last ones are copied again: zero values take any legal metadata.
         let t = thread::thread_idx_x();
@@ -109,8 +111,8 @@ unsafe fn sparse<
             let index = row as u64 * k_words as u64 + word as u64;
             p.metadata + index * BLOCK_BYTES as u64 + (t % 8 * 16) as u64
         };
-        let tiles = Tiles::new(segment, p.k, BK, x_aligned);
-        let ahead = tiles.first_ahead::<STAGES>();
+        let k_tiles = Tiles::new(segment, p.k, BK, x_aligned);
+        let ahead = k_tiles.first_ahead::<STAGES>();
 
         let (warp, lane) = (t / 32, thread::lane());
         let (warp_m, warp_n) = (warp / WARPS_N, warp % WARPS_N);
@@ -168,11 +170,11 @@ unsafe fn sparse<
                 }
             }
         };
-        pipeline::run::<_, _, STAGES, STEPS, PENDING, true>(
-            &tiles,
+        pipeline::run::<_, _, STAGES, STEPS, PENDING>(
+            &k_tiles,
             (
-                x_tiles.pointers(ahead * BK, base),
-                w_tiles.pointers(ahead * HALF_BK, base + values_at),
+                x_tiles().pointers(ahead * BK, base),
+                w_tiles().pointers(ahead * HALF_BK, base + values_at),
                 metadata(ahead),
             ),
             nothing,
@@ -182,28 +184,28 @@ unsafe fn sparse<
                 // SAFETY: the slot is free (pipeline::run) and inside the shared memory; the metadata
                 // block exists.
                 unsafe {
-                    x_tiles.copy_any(stage, block * BK);
-                    w_tiles.copy_any(stage + values_at, block * HALF_BK);
+                    x_tiles().copy_any(stage, block * BK);
+                    w_tiles().copy_any(stage + values_at, block * HALF_BK);
                     let to = stage + metadata_at + t * 16;
                     cp_async::copy_16_if(to, metadata(block), copies_metadata);
                 }
             },
             #[inline(always)]
-            |(x, w, metadata), turn, slot, step, active| {
+            |(x, w, metadata), turn, slot, step| {
                 let stage = slot * stage_bytes;
                 // None in the last step, which ends in the barrier.
                 if step + 1 == STEPS {
                     return;
                 }
                 let part = (step, STEPS - 1);
-                // SAFETY: as above; where active, X is aligned and K fills the block.
+                // SAFETY: as above; X is aligned and K fills the block.
                 unsafe {
-                    x.copy_part(turn, stage, part, active);
-                    w.copy_part(turn, stage, part, active);
+                    x.copy_part(turn, stage, part);
+                    w.copy_part(turn, stage, part);
                     if step == 0 {
                         let from = metadata + (turn * (BK / 64) * BLOCK_BYTES) as u64;
                         let to = base + stage + metadata_at + t * 16;
-                        cp_async::copy_16_if(to, from, active && copies_metadata);
+                        cp_async::copy_16_if(to, from, copies_metadata);
                     }
                 }
             },
@@ -218,14 +220,11 @@ unsafe fn sparse<
         );
 
         let mut sums = [[[0f32; 4]; TT]; FT];
-        for i in 0..FT {
-            for j in 0..TT {
-                sums[i][j] = acc[i][j].widen();
-            }
-        }
-        let flat = sums.as_flattened_mut().as_flattened_mut();
+        let (from, to) = (acc.as_flattened(), sums.as_flattened_mut());
         // SAFETY: the host gives a workspace where its schedule shares tiles; shared memory is free.
-        if !unsafe { segment.complete::<THREADS>(p, flat, BM * BN * 4, base) } {
+        let complete =
+            unsafe { segment.complete::<A, THREADS>(p, from, A::widen, to, BM * BN * 4, base) };
+        if !complete {
             return;
         }
         // The accumulator's rows are features: it is transposed on its way to the staging area.
@@ -235,6 +234,10 @@ unsafe fn sparse<
             if part > 0 {
                 warp::sync_warp();
             }
+            let token0 = m0 + warp_m * WARP_M + part * PART_M;
+            let feature0 = n0 + warp_n * WARP_N;
+            // SAFETY: `p` is valid.
+            let bias = unsafe { staging.bias::<T>(p, feature0) };
             let tiles = const { PART_M as usize / 8 };
             for i in 0..FT {
                 for j in 0..tiles {
@@ -248,9 +251,8 @@ unsafe fn sparse<
                     }
                 }
             }
-            let (token0, feature0) = (m0 + warp_m * WARP_M + part * PART_M, n0 + warp_n * WARP_N);
             // SAFETY: staged above by all lanes; `p` is valid.
-            unsafe { staging.store::<T>(p, token0, feature0) }
+            unsafe { staging.store_with::<T>(p, token0, feature0, bias) }
             // The next part's place among the registers is constant, and what is done with is not kept.
             for i in 0..FT {
                 for j in tiles..TT {

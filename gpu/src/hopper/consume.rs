@@ -8,11 +8,9 @@
 use super::ring::Ring;
 use cuda_std::{cluster, mbarrier, shared, thread, wgmma, wgmma::Wgmma};
 use layout::descriptor::{self, Swizzle};
-use layout::hopper::{ROWS, Shape, WARPGROUP};
-use layout::packed24::BLOCK_COLS;
-
-/// Metadata that is legal everywhere: the hardware must not see what lies outside W, zeros.
-const LEGAL: u32 = 0x4444_4444;
+use layout::hopper::{ROWS, Shape, WARPGROUP, X_COLUMNS};
+use layout::packed24::BLOCK_ROWS;
+use layout::tiled24;
 
 /// Accumulators of a thread: of each instruction of a product of 64 features.
 pub type Accumulators<const S: usize, const R: usize> = [[f32; R]; S];
@@ -93,6 +91,14 @@ impl Consumer {
         acc
     }
 
+    /// Where the first row of the consumer's instruction `s` is in a sparse W: in which rows of blocks, in which row
+    /// of a block.
+    #[inline(always)]
+    fn rows(&self, s: u32) -> (u32, u32) {
+        let row = (self.member * self.shape.subtiles() + s) * ROWS;
+        (row / tiled24::ROWS, row % tiled24::ROWS)
+    }
+
     /// Waits for the stage, and loads the thread's metadata.
     ///
     /// # Safety
@@ -110,15 +116,14 @@ impl Consumer {
             if !shape.sparse {
                 return metadata;
             }
-            // A row of blocks belongs to a warp: word of K = 64, lane.
-            let row = self.member * shape.subtiles() * 4 + self.thread / 32;
-            let at = ring.stage() + shape.x_bytes() + shape.w_bytes();
-            let at = at + (row * shape.metadata_columns() + self.thread % 32) * 4;
             for s in 0..S {
+                // 16 rows belong to a warp, a word to a lane.
+                let (rows, row) = self.rows(s as u32);
+                let sixteen = row / BLOCK_ROWS as u32 + self.thread / 32;
+                let at = ring.stage() + shape.x_bytes() + rows * shape.w_row_bytes();
+                let at = at + tiled24::metadata(sixteen) + self.thread % 32 * 4;
                 for i in 0..WORDS {
-                    let offset = s as u32 * 4 * shape.metadata_columns() + i as u32 * 32;
-                    let word = shared::load_u32(at + offset * 4);
-                    metadata[s][i] = if word == 0 { LEGAL } else { word };
+                    metadata[s][i] = shared::load_u32(at + i as u32 * tiled24::BLOCK_BYTES);
                 }
             }
         }
@@ -139,32 +144,36 @@ impl Consumer {
         let shape = self.shape;
         let (x_tile, w_tile) = (ring.stage(), ring.stage() + shape.x_bytes());
         let x = descriptor::k_major(Swizzle::B128, shape.bm, x_tile, 0);
-        let w_tile = w_tile + self.member * shape.subtiles() * ROWS * row_bytes(shape);
-        let w = descriptor::k_major(shape.w_swizzle(), shape.bn, w_tile, 0);
         let x_at = |chunk| x + descriptor::step(Swizzle::B128, shape.bm, chunk);
-        let w_at = |s: usize, chunk| {
-            let rows = s as u32 * ROWS * row_bytes(shape);
-            w + (rows / 16) as u64 + descriptor::step(shape.w_swizzle(), shape.bn, chunk)
-        };
         wgmma::fence();
         // SAFETY: the descriptors lead into the stage; the metadata is legal.
         unsafe {
             if shape.sparse {
+                let w_at = |s: usize, i: usize| {
+                    let (rows, row) = self.rows(s as u32);
+                    let at = w_tile + rows * shape.w_row_bytes() + tiled24::values(row, 0);
+                    let w = descriptor::k_major(Swizzle::B64, tiled24::ROWS, at, 0);
+                    w + (i as u32 * tiled24::BLOCK_BYTES / 16) as u64
+                };
+                // Two products to K = 64: 32 bytes of a row of values, 64 bytes of X.
                 for i in 0..WORDS {
-                    let chunk = i as u32 * const { BLOCK_COLS as u32 / 16 };
                     for s in 0..S {
-                        let (w, x) = (w_at(s, chunk), x_at(2 * chunk));
-                        T::mma_sparse::<0, 1>(&mut acc[s], w, x, metadata[s][i]);
+                        let x = x_at(i as u32 * 8);
+                        T::mma_sparse::<0, 1>(&mut acc[s], w_at(s, i), x, metadata[s][i]);
                     }
                     for s in 0..S {
-                        let (w, x) = (w_at(s, chunk + 2), x_at(2 * chunk + 4));
-                        T::mma_sparse::<1, 1>(&mut acc[s], w, x, metadata[s][i]);
+                        let x = x_at(i as u32 * 8 + 4);
+                        T::mma_sparse::<1, 1>(&mut acc[s], w_at(s, i) + 2, x, metadata[s][i]);
                     }
                 }
             } else {
+                let first = w_tile + self.member * shape.subtiles() * ROWS * X_COLUMNS * 2;
+                let w = descriptor::k_major(Swizzle::B128, shape.bn, first, 0);
                 for chunk in (0..shape.bk / 8).step_by(2) {
                     for s in 0..S {
-                        T::mma::<1>(&mut acc[s], w_at(s, chunk), x_at(chunk));
+                        let rows = (s as u32 * ROWS * X_COLUMNS * 2 / 16) as u64;
+                        let w = w + rows + descriptor::step(Swizzle::B128, shape.bn, chunk);
+                        T::mma::<1>(&mut acc[s], w, x_at(chunk));
                     }
                 }
             }
@@ -201,12 +210,6 @@ impl Consumer {
     pub fn sync(&self, consumer: u32) {
         thread::sync_some(1 + consumer, WARPGROUP);
     }
-}
-
-/// Bytes from one row of W to the next in a box.
-#[inline(always)]
-const fn row_bytes(shape: Shape) -> u32 {
-    shape.w_columns() * 2
 }
 
 /// Forbids the compiler to reuse the registers before this point.

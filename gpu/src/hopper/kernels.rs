@@ -70,7 +70,7 @@ unsafe fn gemm<
         if warpgroup == CONSUMERS {
             setmaxnreg::decrease::<FEW>();
             if thread::opaque(thread::thread_idx_x()) == CONSUMERS * WARPGROUP {
-                super::produce::produce(shape, maps, ring, segments, rank, origin);
+                super::produce::produce(shape, p, maps, ring, segments, rank, origin);
             }
         } else {
             setmaxnreg::increase::<MANY>();
@@ -97,18 +97,20 @@ unsafe fn gemm<
                     mbarrier::wait(ring.turn(warpgroup), (turn / 2 + 1) % 2);
                 }
                 let next = ring.turn(warpgroup ^ 1);
-                let mut acc =
-                    consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
-                        if shape.ping_pong && thread::lane() == 0 {
-                            mbarrier::arrive(next);
-                        }
-                    });
+                let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
+                    if shape.ping_pong && thread::lane() == 0 {
+                        mbarrier::arrive(next);
+                    }
+                });
                 let (token0, tile0) = origin(segment.tile);
                 let feature0 = tile0 + member * shape.subtiles() * ROWS;
                 let sync = || thread::sync_some(1 + CONSUMERS + warpgroup - member, TEAM);
-                let complete = segment.complete_with::<TEAM>(
+                let mut sums = acc;
+                let complete = segment.complete_with::<_, TEAM>(
                     p,
-                    acc.as_flattened_mut(),
+                    acc.as_flattened().as_chunks::<4>().0,
+                    |four| four,
+                    sums.as_flattened_mut().as_chunks_mut::<4>().0,
                     shape.bm * shape.bn * 4,
                     team,
                     sync,
@@ -117,7 +119,7 @@ unsafe fn gemm<
                     consumer.finish::<T, S, R, PENDING>(
                         p,
                         maps,
-                        &mut acc,
+                        &mut sums,
                         warpgroup,
                         &mut staged,
                         token0,

@@ -1,0 +1,76 @@
+//! What a Hopper kernel is expected to take. Its blocks are persistent, one to a multiprocessor, so what counts is how
+//! many tiles the busiest one computes. Fitted to the times of all kernels on cubes and llama on one H200
+//! (docs/tuning.md): the choice takes 1.004 times the best (geometric mean).
+
+use crate::device::DeviceInfo;
+use crate::schedule::{Choice, Schedule};
+use layout::instance::Instance;
+
+/// Floating-point operations per microsecond and multiprocessor.
+const DENSE_RATE: f64 = 796e6 / 132.0;
+const SPARSE_RATE: f64 = 1310e6 / 132.0;
+/// Bytes per microsecond from memory, and from L2 to all multiprocessors.
+const MEMORY_RATE: f64 = 4.9e6;
+const L2_RATE: f64 = 5.5e6;
+/// Share of the traffic from L2 that is not hidden.
+const L2_SHARE: f64 = 0.13;
+/// Microseconds of a launch, of one of clusters besides, and of the epilogue of 128x256 accumulators.
+const LAUNCH: f64 = 4.2;
+const CLUSTER: f64 = 0.45;
+const EPILOGUE: f64 = 1.2;
+/// Microseconds that split-K adds, and per 100 kB of partial sums that a multiprocessor writes and reads. Stream-K
+/// adds as much, and computes on all multiprocessors to the end.
+const SPLIT_K: f64 = 2.6;
+const SPLIT_K_100KB: f64 = 3.0;
+
+/// The rate of a tile relative to that of 256x128.
+fn efficiency(kernel: &Instance) -> f64 {
+    match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
+        (false, 128, ..) => 0.94,
+        (false, 64, ..) => 0.77,
+        (true, 160, ..) => 1.02,
+        (true, 128, 256, _) => 0.95,
+        (true, 128, _, 128) => 0.885,
+        (true, 128, ..) => 0.88,
+        (true, 64, ..) => 0.665,
+        (true, 32, ..) => 0.445,
+        (true, 16, ..) => 0.237,
+        _ => 1.0,
+    }
+}
+
+/// Microseconds for `[m, n, k]`.
+pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f64 {
+    let kernel = choice.kernel;
+    let sparse = kernel.family.is_sparse();
+    let (bm, bn, cluster) = (kernel.bm as usize, kernel.bn as usize, kernel.cluster as usize);
+    // A cluster's tiles, and what of a multiprocessor's time one takes.
+    let (tiles_m, tiles_n) = (m.div_ceil(bm) as f64, n.div_ceil(bn * cluster) as f64);
+    let tiles = tiles_m * tiles_n;
+    let sms = device.multiprocessors.max(1) as f64;
+    let workers = (sms / cluster as f64).floor().max(1.0);
+    let rate = if sparse { SPARSE_RATE } else { DENSE_RATE };
+    let area = (bm * bn) as f64;
+    let work = 2.0 * area * k as f64 / (rate * efficiency(kernel));
+    let epilogue = EPILOGUE * area / 32768.0;
+    let partial = |parts: f64| SPLIT_K + SPLIT_K_100KB * parts * area * 8.0 / sms / 1e5;
+    let (compute, sharing) = match choice.schedule {
+        Schedule::Tiles => ((tiles / workers).ceil() * (work + epilogue), 0.0),
+        Schedule::SplitK(slices) => {
+            let slices = slices as f64;
+            let waves = (tiles * slices / workers).ceil();
+            (waves * (work / slices + epilogue), partial(slices * tiles * cluster as f64))
+        }
+        Schedule::StreamK => {
+            let each = tiles / workers;
+            (each * work + each.ceil() * epilogue, partial(2.0 * sms))
+        }
+    };
+    // Values and metadata, or 16-bit elements.
+    let w = (n * k) as f64 * if sparse { 1.125 } else { 2.0 };
+    let (x, y) = ((m * k * 2) as f64, (m * n * 2) as f64);
+    let memory = (x + w + y) / MEMORY_RATE + L2_SHARE * (x * tiles_n + w * tiles_m) / L2_RATE;
+    let clusters = if cluster > 1 { CLUSTER } else { 0.0 };
+    // The larger of the two, and a little of the other.
+    (compute.powi(3) + memory.powi(3)).cbrt() + LAUNCH + clusters + sharing
+}
