@@ -340,8 +340,18 @@ mod tests {
             rows_on(&emulator, "bench --suite quick --op dense,sparse,compress").unwrap()
         );
         assert!(default.contains(&"compress24_f16 33x40".to_owned()), "{default:?}");
-        let all = rows_on(&emulator, "bench --shape 1x2x3 --dtype f16,bf16 --kernel all").unwrap();
+        let all = rows_on(&emulator, "bench --shape 1x2x8 --dtype f16,bf16 --kernel all").unwrap();
         assert_eq!(all.len(), Kernel::gpu().count());
+        // Some want rows that are multiples of 16 bytes.
+        let odd = rows_on(&emulator, "bench --shape 1x2x3 --dtype f16,bf16 --kernel all").unwrap();
+        let picky: Vec<_> = kernels::all().filter(|kernel| kernel.family.is_hopper()).collect();
+        assert_eq!(odd.len(), all.len() - picky.len());
+        for kernel in picky {
+            let line = format!("bench --shape 1x2x3 --dtype f16,bf16 --kernel {}", kernel.name);
+            let error = rows_on(&emulator, &line).unwrap_err().downcast::<Usage>().unwrap().0;
+            let want = format!("{} does not take 1x2x3: K must be a multiple of 8", kernel.name);
+            assert_eq!(error, want);
+        }
     }
 
     #[test]

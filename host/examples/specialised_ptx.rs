@@ -5,89 +5,84 @@
 
 use half::{bf16, f16};
 use layout::activation::Activation;
-use layout::instance::{Dtype, Instance};
+use layout::instance::Instance;
+use reference::Element;
 use sparseflow::matrix::{OutputOf, Value};
 use sparseflow::{
     Choice, Device, EmulatedDevice, Epilogue, Matrix, PackedWeight, Plan, Schedule, Weight, kernels,
 };
 use std::error::Error;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Accumulators of a block from which on a kernel for sm_80 is one of the largest.
 const LARGE: u32 = 128 * 256;
 
-/// Operands of any product, contiguous.
+/// Operands of a square product.
 struct Operands<T> {
     x: Matrix<T>,
     w: Matrix<T>,
     packed: PackedWeight<T>,
     bias: Matrix<T>,
+    directory: PathBuf,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args().nth(1).ok_or("usage: specialised_ptx DIR")?;
-    let directory = Path::new(&directory);
     // Nothing is launched but the packing of W.
     let device = EmulatedDevice::open(1);
-    write::<f16>(&device, Dtype::F16, directory)?;
-    write::<bf16>(&device, Dtype::Bf16, directory)
+    Operands::<f16>::new(&device, &directory)?.write()?;
+    Operands::<bf16>::new(&device, &directory)?.write()
 }
 
-fn write<T>(device: &Arc<dyn Device>, dtype: Dtype, directory: &Path) -> Result<(), Box<dyn Error>>
+impl<T> Operands<T>
 where
-    T: Value + reference::Element + OutputOf<T>,
+    T: Value + Element + OutputOf<T>,
     f32: OutputOf<T>,
 {
-    let ones =
-        |rows, cols| Matrix::from_slice(device, &vec![T::from_f32(1.0); rows * cols], rows, cols);
-    let w = ones(64, 64)?;
-    let operands = Operands {
-        x: ones(64, 64)?,
-        packed: PackedWeight::prune_and_pack(&w)?,
-        w,
-        bias: ones(1, 64)?,
-    };
-    for kernel in kernels::all().filter(|kernel| kernel.dtype == dtype) {
-        if !kernel.family.is_hopper() && kernel.bm * kernel.bn < LARGE {
-            continue;
-        }
-        let directory = directory.join(if kernel.family.is_hopper() { "sm_90a" } else { "sm_80" });
-        std::fs::create_dir_all(&directory)?;
-        let bare = operands.ptx::<T>(kernel, Schedule::Tiles, &Epilogue::default())?;
-        std::fs::write(directory.join(format!("{}.bare.ptx", kernel.name)), bare)?;
-        // All at once: what is found last, f32 out and tiles that are shared.
-        let full = Epilogue {
-            bias: Some(&operands.bias),
-            activation: Activation::Gelu,
-            ..Default::default()
-        };
-        let full = operands.ptx::<f32>(kernel, Schedule::SplitK(2), &full)?;
-        std::fs::write(directory.join(format!("{}.full.ptx", kernel.name)), full)?;
+    fn new(device: &Arc<dyn Device>, directory: &str) -> Result<Self, Box<dyn Error>> {
+        let ones = |rows| Matrix::from_slice(device, &vec![T::from_f32(1.0); rows * 64], rows, 64);
+        let (x, w, bias) = (ones(64)?, ones(64)?, ones(1)?);
+        let packed = PackedWeight::prune_and_pack(&w)?;
+        Ok(Self { x, w, packed, bias, directory: directory.into() })
     }
-    Ok(())
-}
 
-impl<T: Value + reference::Element> Operands<T> {
-    fn ptx<O: OutputOf<T>>(
+    /// All forms of all kernels.
+    fn write(&self) -> Result<(), Box<dyn Error>> {
+        let large = |kernel: &Instance| kernel.family.is_hopper() || kernel.bm * kernel.bn >= LARGE;
+        for kernel in kernels::all().filter(|kernel| kernel.dtype == T::DTYPE && large(kernel)) {
+            let tiles = Choice { kernel, schedule: Schedule::Tiles };
+            let split = Choice { kernel, schedule: Schedule::SplitK(2) };
+            let bare = Epilogue::default();
+            self.write_one::<T>("bare", tiles, &bare)?;
+            self.write_one::<T>("split", split, &bare)?;
+            let (bias, activation) = (Some(&self.bias), Activation::Gelu);
+            let fused = Epilogue { bias, activation, ..Default::default() };
+            self.write_one::<T>("fused", tiles, &fused)?;
+            let fused = Epilogue { bias, activation, gated: true, ..Default::default() };
+            self.write_one::<f32>("gated", tiles, &fused)?;
+        }
+        Ok(())
+    }
+
+    /// One launch, as a driver gets it.
+    fn write_one<O: OutputOf<T>>(
         &self,
-        kernel: &'static Instance,
-        schedule: Schedule,
+        form: &str,
+        choice: Choice,
         epilogue: &Epilogue<'_, T, O>,
-    ) -> Result<String, Box<dyn Error>> {
+    ) -> Result<(), Box<dyn Error>> {
+        let kernel = choice.kernel;
         let w = match kernel.family.is_sparse() {
             true => Weight::Sparse(&self.packed),
             false => Weight::Dense(&self.w),
         };
-        let mut y = Matrix::uninitialized(self.x.device(), self.x.rows(), w_rows(&w))?;
-        let choice = Choice { kernel, schedule };
-        Ok(Plan::new(Some(choice), &self.x, w, epilogue, &mut y)?.ptx()?)
-    }
-}
-
-fn w_rows<T: Value + reference::Element>(w: &Weight<'_, T>) -> usize {
-    match w {
-        Weight::Dense(w) => w.rows(),
-        Weight::Sparse(w) => w.n(),
+        let columns = if epilogue.gated { 32 } else { 64 };
+        let mut y = Matrix::uninitialized(self.x.device(), 64, columns)?;
+        let text = Plan::new(Some(choice), &self.x, w, epilogue, &mut y)?.ptx()?;
+        let arch = if kernel.family.is_hopper() { "sm_90a" } else { "sm_80" };
+        let directory = self.directory.join(arch);
+        std::fs::create_dir_all(&directory)?;
+        Ok(std::fs::write(directory.join(format!("{}.{form}.ptx", kernel.name)), text)?)
     }
 }

@@ -35,22 +35,22 @@ impl EmulatedDevice {
     /// A device whose warps are scheduled in an order that `seed` permutes. Results of a correct kernel
     /// do not depend on it.
     pub fn open(seed: u64) -> Arc<dyn Device> {
-        Self::new(seed, ptx::SM_80.into(), false)
+        Self::with(seed, ptx::SM_80.into(), false)
     }
 
     /// The same, but it compiles the [`Constants`] of a launch into its kernel, as a GPU does. It parses a kernel
     /// anew for each set of them.
     pub fn specializing(seed: u64) -> Arc<dyn Device> {
-        Self::new(seed, ptx::SM_80.into(), true)
+        Self::with(seed, ptx::SM_80.into(), true)
     }
 
     /// A device with the kernels of `ptx` in place of those of their names: to try a changed kernel, or to see a
     /// broken one caught.
     pub fn with_ptx(seed: u64, ptx: impl Into<Cow<'static, str>>) -> Arc<dyn Device> {
-        Self::new(seed, ptx.into(), false)
+        Self::with(seed, ptx.into(), false)
     }
 
-    fn new(seed: u64, ptx: Cow<'static, str>, specializes: bool) -> Arc<dyn Device> {
+    fn with(seed: u64, ptx: Cow<'static, str>, specializes: bool) -> Arc<dyn Device> {
         let info = DeviceInfo {
             name: "PTX emulator".to_owned(),
             sm: (9, 0),

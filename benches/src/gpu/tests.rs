@@ -135,7 +135,7 @@ impl FakeDevice {
             Some(packed) => Weights::Sparse(packed),
             None => Weights::Dense(MatRef::contiguous(&w, n, k).unwrap()),
         };
-        let mut y = match narrow[6] {
+        let mut y = match narrow[7] {
             0 => {
                 self.finish(x, weights, (&wide, &narrow), halves, |y: f16| y.to_le_bytes().to_vec())
             }
@@ -170,12 +170,12 @@ impl FakeDevice {
         let bias = (wide[4] != 0).then(|| halves(&self.read(wide[4])));
         let row_scale = (wide[6] != 0).then(|| floats(&self.read(wide[6])));
         let epilogue = Epilogue {
-            alpha: f32::from_bits(narrow[3]),
-            beta: f32::from_bits(narrow[4]),
+            alpha: f32::from_bits(narrow[4]),
+            beta: f32::from_bits(narrow[5]),
             c: c.as_deref().map(|c| MatRef::contiguous(c, m, n).unwrap()),
             bias: bias.as_deref(),
-            activation: Activation::ALL.into_iter().find(|&a| a as u32 == narrow[5]).unwrap(),
-            gated: narrow[8] != 0,
+            activation: Activation::ALL.into_iter().find(|&a| a as u32 == narrow[6]).unwrap(),
+            gated: narrow[9] != 0,
             row_scale: row_scale.as_deref(),
         };
         let columns = epilogue.columns(n);
