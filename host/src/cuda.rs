@@ -29,6 +29,8 @@ pub struct CudaDevice {
     info: DeviceInfo,
     context: Context,
     stream: Arc<Stream>,
+    /// Whether what a launch fixes is compiled into its kernel.
+    specializes: bool,
     functions: RwLock<HashMap<(&'static str, Constants), Function>>,
     workspace: Workspace,
 }
@@ -39,6 +41,19 @@ impl CudaDevice {
     /// # Errors
     /// No driver, no such device, or one older than sm_80.
     pub fn open(ordinal: u32) -> Result<Arc<dyn Device>> {
+        Self::open_with(ordinal, true)
+    }
+
+    /// The same, but each kernel is compiled once, for all forms of its epilogue: for programs that use many forms, as
+    /// each compilation takes the driver a good part of a second.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_general(ordinal: u32) -> Result<Arc<dyn Device>> {
+        Self::open_with(ordinal, false)
+    }
+
+    fn open_with(ordinal: u32, specializes: bool) -> Result<Arc<dyn Device>> {
         cust::init()?;
         let device = cust::device::Device::get_device(ordinal)?;
         let name = device.name()?;
@@ -69,6 +84,7 @@ impl CudaDevice {
             info,
             context,
             stream,
+            specializes,
             functions: RwLock::default(),
             workspace: Workspace::default(),
         }))
@@ -90,13 +106,14 @@ impl CudaDevice {
     /// [`Error::UnknownKernel`], or the driver's compiler log.
     fn function(&self, launch: &Launch<'_>) -> Result<Function> {
         let entry = launch.entry;
-        let key = (entry, launch.constants);
+        let constants = if self.specializes { launch.constants } else { Constants::default() };
+        let key = (entry, constants);
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions.get(&key) {
             return Ok(function.clone());
         }
         drop(functions);
-        let text = ptx::specialized(entry, &launch.constants)
+        let text = ptx::specialized(entry, &constants)
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
         self.context.set_current()?;
         // Without a lock, so that threads compile different kernels at the same time.

@@ -23,11 +23,24 @@ use std::sync::{Arc, OnceLock};
 
 fn device() -> Arc<dyn Device> {
     static DEVICE: OnceLock<Arc<dyn Device>> = OnceLock::new();
-    let open = || match CudaDevice::open(0) {
+    open(&DEVICE, CudaDevice::open)
+}
+
+/// The device that runs `kernel`: for Ampere's one that compiles a kernel once for all forms of its epilogue. Tests use
+/// each of them in some twenty forms, and the driver compiles one at a time.
+fn device_of(kernel: &Instance) -> Arc<dyn Device> {
+    static GENERAL: OnceLock<Arc<dyn Device>> = OnceLock::new();
+    if kernel.family.is_hopper() { device() } else { open(&GENERAL, CudaDevice::open_general) }
+}
+
+fn open(
+    cell: &OnceLock<Arc<dyn Device>>,
+    gpu: impl Fn(u32) -> sparseflow::Result<Arc<dyn Device>>,
+) -> Arc<dyn Device> {
+    let device = cell.get_or_init(|| match gpu(0) {
         Err(error) if error.is_no_gpu() => EmulatedDevice::open(1),
         other => other.expect("the GPU of this machine"),
-    };
-    let device = DEVICE.get_or_init(open);
+    });
     println!("on {}", device.info().name);
     Arc::clone(device)
 }
@@ -108,14 +121,20 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
         if self.gated { self.shape.1 / 2 } else { self.shape.1 }
     }
 
-    /// A device matrix of `rows` x `cols`, shifted inside a larger one.
-    fn put<V: Value>(&self, data: &[V], rows: usize, cols: usize) -> Matrix<V> {
+    /// A matrix of `rows` x `cols` on `device`, shifted inside a larger one.
+    fn put<V: Value>(
+        &self,
+        device: &Arc<dyn Device>,
+        data: &[V],
+        rows: usize,
+        cols: usize,
+    ) -> Matrix<V> {
         let s = self.shift;
         let mut wide = vec![V::from_f32(f32::NAN); (rows + s) * (cols + s)];
         for r in 0..rows {
             wide[(r + s) * (cols + s) + s..][..cols].copy_from_slice(&data[r * cols..][..cols]);
         }
-        let all = Matrix::from_slice(&device(), &wide, rows + s, cols + s).unwrap();
+        let all = Matrix::from_slice(device, &wide, rows + s, cols + s).unwrap();
         all.view(s, s, rows, cols).unwrap()
     }
 
@@ -123,12 +142,13 @@ impl<T: Element + Value, O: OutputOf<T>> Case<T, O> {
     fn run(&self, choice: Choice) -> Vec<O> {
         let kernel = choice.kernel;
         let (m, n, k) = self.shape;
-        let (x, w) = (self.put(&self.x, m, k), self.put(&self.w, n, k));
-        let bias = self.bias.as_ref().map(|bias| self.put(bias, 1, n));
-        let c = self.c.as_ref().map(|c| self.put(c, m, n));
-        let row_scale = self.row_scale.as_ref().map(|scales| self.put(scales, 1, m));
+        let device = &device_of(kernel);
+        let (x, w) = (self.put(device, &self.x, m, k), self.put(device, &self.w, n, k));
+        let bias = self.bias.as_ref().map(|bias| self.put(device, bias, 1, n));
+        let c = self.c.as_ref().map(|c| self.put(device, c, m, n));
+        let row_scale = self.row_scale.as_ref().map(|scales| self.put(device, scales, 1, m));
         let (s, columns) = (self.shift, self.columns());
-        let frame = Matrix::<O>::poisoned(&device(), m + s, columns + s).unwrap();
+        let frame = Matrix::<O>::poisoned(device, m + s, columns + s).unwrap();
         let mut y = frame.view(s, s, m, columns).unwrap();
         let packed = PackedWeight::prune_and_pack(&w).unwrap();
         let weight = match kernel.family.is_sparse() {
@@ -388,7 +408,7 @@ fn compression<T: Element + Value + OutputOf<T>>() {
             for shift in [0, 1] {
                 let mut case = Case::<T, T>::new((0, n, k), fill);
                 case.shift = shift;
-                let w = case.put(&case.w, n, k);
+                let w = case.put(&device(), &case.w, n, k);
                 let packed = PackedWeight::prune_and_pack(&w).unwrap();
                 packed.poison().unwrap();
                 packed.compress(&w).unwrap();
@@ -416,10 +436,10 @@ fn c_may_be_y_itself() {
     let host = Case::<f16, f16>::new((m, n, k), Fill::Uniform)
         .with_everything(Activation::Relu, Fill::Uniform);
     for kernel in kernels_of(Dtype::F16) {
-        let (x, w) = (host.put(&host.x, m, k), host.put(&host.w, n, k));
+        let (x, w) = (host.put(&device(), &host.x, m, k), host.put(&device(), &host.w, n, k));
         let packed = PackedWeight::prune_and_pack(&w).unwrap();
-        let bias = host.put(host.bias.as_ref().unwrap(), 1, n);
-        let mut y = host.put(host.c.as_ref().unwrap(), m, n);
+        let bias = host.put(&device(), host.bias.as_ref().unwrap(), 1, n);
+        let mut y = host.put(&device(), host.c.as_ref().unwrap(), m, n);
         let c = y.view(0, 0, m, n).unwrap();
         let (alpha, beta, activation) = (host.alpha, host.beta, host.activation);
         let (c, bias) = (Some(&c), Some(&bias));
@@ -448,7 +468,7 @@ fn offsets_of_over_two_billion_elements() {
     let x = far_apart(&host.x, m, k, STRIDE);
     let w = far_apart(&host.w, n, k, STRIDE);
     let c = far_apart(host.c.as_ref().unwrap(), m, n, STRIDE);
-    let bias = host.put(host.bias.as_ref().unwrap(), 1, n);
+    let bias = host.put(&device(), host.bias.as_ref().unwrap(), 1, n);
     let mut y = far_apart(&vec![f16::NAN; m * n], m, n, STRIDE);
     let packed = PackedWeight::prune_and_pack(&w).unwrap();
     for kernel in kernels_of(Dtype::F16) {
