@@ -145,7 +145,9 @@ fn schedules(
     let slots = device.multiprocessors.max(1) as usize * kernel.blocks_per_sm as usize;
     let k_blocks = k.div_ceil(kernel.bk as usize);
     let mut schedules = vec![Schedule::Tiles];
-    if (tiles as f64) < MANY_WAVES * slots as f64 && k_blocks >= LEAST_SLICE {
+    // On Hopper stream-K has not paid: partial sums of its large tiles cost more than an idle end.
+    let few = (tiles as f64) < MANY_WAVES * slots as f64 && !kernel.family.is_hopper();
+    if few && k_blocks >= LEAST_SLICE {
         schedules.push(Schedule::StreamK);
     }
     if tiles < slots {

@@ -1,40 +1,40 @@
 //! What a Hopper kernel is expected to take. Its blocks are persistent, one to a multiprocessor, so what counts is how
 //! many tiles the busiest one computes. Fitted to the times of all kernels on cubes and llama on one H200
-//! (docs/tuning.md): the choice takes 1.004 times the best (geometric mean).
+//! (docs/tuning.md): the choice takes 1.002 times the best (geometric mean).
 
 use crate::device::DeviceInfo;
 use crate::schedule::{Choice, Schedule};
 use layout::instance::Instance;
 
 /// Floating-point operations per microsecond and multiprocessor.
-const DENSE_RATE: f64 = 796e6 / 132.0;
-const SPARSE_RATE: f64 = 1310e6 / 132.0;
-/// Bytes per microsecond from memory, and from L2 to all multiprocessors.
-const MEMORY_RATE: f64 = 4.9e6;
-const L2_RATE: f64 = 5.5e6;
-/// Share of the traffic from L2 that is not hidden.
-const L2_SHARE: f64 = 0.13;
-/// Microseconds of a launch, of one of clusters besides, and of the epilogue of 128x256 accumulators.
-const LAUNCH: f64 = 4.2;
-const CLUSTER: f64 = 0.45;
-const EPILOGUE: f64 = 1.2;
+const DENSE_RATE: f64 = 783e6 / 132.0;
+const SPARSE_RATE: f64 = 1294e6 / 132.0;
+/// Bytes per microsecond from memory: of rows of W, and of the tiles of a sparse one.
+const DENSE_MEMORY_RATE: f64 = 3.9e6;
+const SPARSE_MEMORY_RATE: f64 = 4.2e6;
+/// Microseconds of a launch, of one of clusters besides, until the first 64 columns of K have come, and of the epilogue
+/// of 128x256 accumulators.
+const LAUNCH: f64 = 3.1;
+const CLUSTER: f64 = 0.2;
+const FILL: f64 = 0.86;
+const EPILOGUE: f64 = 1.1;
 /// Microseconds that split-K adds, and per 100 kB of partial sums that a multiprocessor writes and reads. Stream-K
 /// adds as much, and computes on all multiprocessors to the end.
-const SPLIT_K: f64 = 2.6;
-const SPLIT_K_100KB: f64 = 3.0;
+const SPLIT_K: f64 = 2.4;
+const SPLIT_K_100KB: f64 = 3.1;
 
 /// The rate of a tile relative to that of 256x128.
 fn efficiency(kernel: &Instance) -> f64 {
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
-        (false, 128, ..) => 0.94,
-        (false, 64, ..) => 0.77,
-        (true, 160, ..) => 1.02,
+        (false, 128, ..) => 0.93,
+        (false, 64, ..) => 0.74,
+        (true, 256, ..) if kernel.cluster == 1 => 0.99,
         (true, 128, 256, _) => 0.95,
-        (true, 128, _, 128) => 0.885,
-        (true, 128, ..) => 0.88,
-        (true, 64, ..) => 0.665,
-        (true, 32, ..) => 0.445,
-        (true, 16, ..) => 0.237,
+        (true, 128, _, 128) => 0.87,
+        (true, 128, ..) => 0.84,
+        (true, 64, ..) => 0.655,
+        (true, 32, ..) => 0.48,
+        (true, 16, ..) => 0.26,
         _ => 1.0,
     }
 }
@@ -69,8 +69,9 @@ pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -
     // Values and metadata, or 16-bit elements.
     let w = (n * k) as f64 * if sparse { 1.125 } else { 2.0 };
     let (x, y) = ((m * k * 2) as f64, (m * n * 2) as f64);
-    let memory = (x + w + y) / MEMORY_RATE + L2_SHARE * (x * tiles_n + w * tiles_m) / L2_RATE;
+    let memory = (x + w + y) / if sparse { SPARSE_MEMORY_RATE } else { DENSE_MEMORY_RATE };
+    let fill = FILL * kernel.bk as f64 / 64.0;
     let clusters = if cluster > 1 { CLUSTER } else { 0.0 };
     // The larger of the two, and a little of the other.
-    (compute.powi(3) + memory.powi(3)).cbrt() + LAUNCH + clusters + sharing
+    (compute.powi(3) + memory.powi(3)).cbrt() + LAUNCH + clusters + fill + sharing
 }
