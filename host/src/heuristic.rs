@@ -4,7 +4,7 @@
 //! blocks side by side, waves of blocks follow each other, and what has to be read sets a floor. The
 //! constants were fitted to the tuner's times of cubes and llama on one H200 (docs/tuning.md); on another
 //! GPU the number of multiprocessors scales them, and the tuner knows better. Hopper's kernels have a model of their
-//! own, [`hopper`].
+//! own, `hopper`.
 
 mod hopper;
 

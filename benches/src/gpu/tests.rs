@@ -44,6 +44,8 @@ struct FakeDevice {
     written: Mutex<BTreeSet<u64>>,
     /// Products that were launched.
     products: Mutex<usize>,
+    /// Values and metadata of each W that was brought into the order of Hopper's kernels.
+    tiled: Mutex<BTreeMap<u64, [u64; 2]>>,
 }
 
 struct FakeMemory {
@@ -106,6 +108,7 @@ impl FakeDevice {
             memory: Mutex::default(),
             written: Mutex::default(),
             products: Mutex::default(),
+            tiled: Mutex::default(),
         })
     }
 
@@ -122,7 +125,10 @@ impl FakeDevice {
 
     /// `layout::params::GemmParams`: thirteen words of 64 bits, twelve of 32.
     fn multiply(&self, sparse: bool, params: &[u8]) {
-        let (wide, narrow) = (addresses(params), words(&params[104..]));
+        let (mut wide, narrow) = (addresses(params), words(&params[104..]));
+        if let Some([values, metadata]) = self.tiled.lock().unwrap().get(&wide[1]) {
+            (wide[1], wide[2]) = (*values, *metadata);
+        }
         let (m, n, k) = (narrow[0] as usize, narrow[1] as usize, narrow[2] as usize);
         let x = halves(&self.read(wide[0]));
         let x = MatRef::contiguous(&x, m, k).unwrap();
@@ -234,6 +240,13 @@ impl Device for FakeDevice {
                 // Tensor maps come before the product, if any.
                 let at = launch.params.len() - size_of::<GemmParams>();
                 self.multiply(kernel.family.is_sparse(), &launch.params[at..]);
+            }
+            Err(_) if launch.entry == "tile24" => {
+                // `layout::params::TileParams`: values, metadata, what becomes of them.
+                let [values, metadata, tiles, ..] = addresses(launch.params)[..] else {
+                    panic!("{} bytes of parameters", launch.params.len());
+                };
+                self.tiled.lock().unwrap().insert(tiles, [values, metadata]);
             }
             Err(_) => self.compress(launch.params),
         }
