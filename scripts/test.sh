@@ -30,7 +30,10 @@ cargo test --workspace "$@"
 if [[ -e /dev/nvidia0 ]]; then
     step "GPU tests"
     cargo test --release --package cust --package sparseflow --package device_tests --test gpu \
-        -- --include-ignored
+        -- --include-ignored --skip of_over_two_billion_elements
+    # They take tens of gigabytes each.
+    cargo test --release --package sparseflow --test gpu \
+        -- --ignored --test-threads 1 of_over_two_billion_elements
 else
     echo "no GPU here: kernels were tested on the emulator, what needs a driver was ignored"
 fi
