@@ -10,12 +10,12 @@ use layout::instance::Instance;
 const DENSE_RATE: f64 = 783e6 / 132.0;
 const SPARSE_RATE: f64 = 1294e6 / 132.0;
 /// Bytes per microsecond from memory: of rows of W, and of the tiles of a sparse one.
-const DENSE_MEMORY_RATE: f64 = 3.9e6;
+const DENSE_MEMORY_RATE: f64 = 3.7e6;
 const SPARSE_MEMORY_RATE: f64 = 4.2e6;
 /// Microseconds of a launch, of one of clusters besides, until the first 64 columns of K have come, and of the epilogue
 /// of 128x256 accumulators.
 const LAUNCH: f64 = 3.1;
-const CLUSTER: f64 = 0.2;
+const CLUSTER: f64 = 0.6;
 const FILL: f64 = 0.86;
 const EPILOGUE: f64 = 1.1;
 /// Microseconds that split-K adds, and per 100 kB of partial sums that a multiprocessor writes and reads. Stream-K
@@ -26,6 +26,7 @@ const SPLIT_K_100KB: f64 = 3.1;
 /// The rate of a tile relative to that of 256x128.
 fn efficiency(kernel: &Instance) -> f64 {
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
+        (false, 256, ..) if kernel.cluster == 1 => 0.985,
         (false, 128, ..) => 0.93,
         (false, 64, ..) => 0.74,
         (true, 256, ..) if kernel.cluster == 1 => 0.99,
