@@ -17,12 +17,12 @@ from xml.sax.saxutils import escape
 MEMORY = 4.1
 ROOFS = [("mma.sync", 633), ("wgmma", 793), ("mma.sp", 958), ("wgmma.sp", 1406)]
 
-# Series: label, operation, peer (none is the row itself), colour, shape.
+# Series, the last on top: label, operation, peer (none is the row itself), colour, shape.
 SERIES = [
-    ("SparseFlow sparse 2:4", "sparse", None, "#c1272d", "circle"),
     ("cuSPARSELt, searched", "sparse", "cusparselt-searched", "#e08a00", "diamond"),
-    ("SparseFlow dense", "dense", None, "#1f4e9c", "circle"),
-    ("cuBLASLt", "dense", "cublaslt", "#3a9a8f", "diamond"),
+    ("cuBLASLt, dense", "dense", "cublaslt", "#3a9a8f", "diamond"),
+    ("SparseFlow, sparse 2:4", "sparse", None, "#c1272d", "circle"),
+    ("SparseFlow, dense", "dense", None, "#1f4e9c", "circle"),
 ]
 
 WIDTH, HEIGHT = 900, 620
@@ -105,8 +105,7 @@ def axes():
 
 def roofs():
     highest = ROOFS[-1][1]
-    low = Y_RANGE[0] / MEMORY
-    start = max(low, X_RANGE[0])
+    start = max(Y_RANGE[0] / MEMORY, X_RANGE[0])
     yield line(x_at(start), y_at(start * MEMORY), x_at(highest / MEMORY), y_at(highest), "#222222", 1.5)
     yield text(x_at(60) - 10, y_at(60 * MEMORY) - 10, f"memory {MEMORY} TB/s", "end")
     for name, tflops in ROOFS:
