@@ -59,7 +59,7 @@ def points(rows):
             measured = row if peer is None else row["peers"].get(peer)
             if row["op"] != op or measured is None or measured["tflops"] is None:
                 continue
-            title = "{m}x{n}x{k}".format(**row["shape"])
+            title = "{m}x{n}x{k}".format_map(row["shape"])
             if peer is None:
                 title += f" {row['kernel']} {row['schedule']}"
             found.append((intensity(row), measured["tflops"], f"{label}: {title}, {measured['tflops']:.0f} TFLOPS"))
@@ -115,9 +115,13 @@ def roofs():
 
 def draw(report):
     gpu = report["environment"]["gpu"]
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">'
+    if "H200" not in (gpu or ""):
+        raise ValueError(f"the rows are of {gpu or 'no GPU'}, the ceilings of an H200")
+    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+    yield ' font-family="sans-serif" font-size="12">'
     yield f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
-    yield text(LEFT, 28, f"{gpu}: GEMM rows and peers of one run, under the measured ceilings", "start", 'font-size="15"')
+    title = f"{gpu}: GEMM rows and peers of one run, under the measured ceilings"
+    yield text(LEFT, 28, title, "start", 'font-size="15"')
     yield from axes()
     yield from roofs()
     for index, (label, colour, shape, found) in enumerate(points(report["rows"])):
@@ -134,14 +138,16 @@ def draw(report):
 def main():
     if len(sys.argv) != 3:
         sys.exit("usage: roofline.py REPORT.json PICTURE.svg")
-    with open(sys.argv[1], encoding="utf-8") as file:
-        report = json.load(file)
     try:
+        with open(sys.argv[1], encoding="utf-8") as file:
+            report = json.load(file)
         picture = "\n".join(draw(report)) + "\n"
-    except (KeyError, ValueError) as error:
+        with open(sys.argv[2], "w", encoding="utf-8") as file:
+            file.write(picture)
+    except KeyError as error:
+        sys.exit(f"roofline.py: {sys.argv[1]} has no {error}: it must be what `bench --json` writes")
+    except (OSError, ValueError) as error:
         sys.exit(f"roofline.py: {sys.argv[1]}: {error}")
-    with open(sys.argv[2], "w", encoding="utf-8") as file:
-        file.write(picture)
 
 
 if __name__ == "__main__":
