@@ -86,7 +86,8 @@ mod tests {
     use sparseflow::ptx;
     use std::sync::Arc;
 
-    fn rows(device: Arc<dyn Device>, line: &str) -> Vec<Row> {
+    /// The rows of a command line, how many there should be, and what ended the run.
+    fn run(device: Arc<dyn Device>, line: &str) -> (Vec<Row>, usize, anyhow::Result<()>) {
         let backend = Backend::Emulator(device);
         let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
         let settings = Settings {
@@ -98,8 +99,13 @@ mod tests {
             peers: None,
         };
         let (rows, result) = Run::all(&cases, &backend, &settings);
+        (rows, cases.len(), result)
+    }
+
+    fn rows(device: Arc<dyn Device>, line: &str) -> Vec<Row> {
+        let (rows, cases, result) = run(device, line);
         result.unwrap();
-        assert_eq!(rows.len(), cases.len());
+        assert_eq!(rows.len(), cases);
         rows
     }
 
@@ -211,19 +217,9 @@ mod tests {
         assert_eq!(fault(&rows, "compress24"), None);
 
         let device = EmulatedDevice::with_ptx(1, changed("ldmatrix", "ldmatrix", "ldtensor"));
-        let backend = Backend::Emulator(device);
         let line = "bench --shape 64x64x512 --op compress,dense \
                     --kernel compress24_f16,sm80_dense_f16_64x64x64";
-        let cases = plan(&Cli::parse_from(line.split(' ')), &backend).unwrap();
-        let settings = Settings {
-            runs: 1,
-            repeat: None,
-            seed: 1,
-            fill: Fill::Uniform,
-            dump: None,
-            peers: None,
-        };
-        let (rows, result) = Run::all(&cases, &backend, &settings);
+        let (rows, _, result) = run(device, line);
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.contains("ldtensor"), "{error}");
         assert_eq!(rows.len(), 1);

@@ -116,7 +116,7 @@ impl CudaDevice {
         let text = ptx::specialized(entry, &constants)
             .ok_or_else(|| Error::UnknownKernel { name: entry.to_owned() })?;
         self.context.set_current()?;
-        // Without a lock, so that threads compile different kernels at the same time.
+        // Without a lock: whoever has its kernel need not wait for this one.
         let function = Module::from_ptx(text, &[])?.get_function(entry)?;
         function.set_max_dynamic_shared(launch.shared_bytes)?;
         let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);

@@ -119,8 +119,7 @@ pub trait Device: Send + Sync + 'static {
     /// Out of memory, with the sizes.
     fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>>;
 
-    /// Gets the kernel of `launch` ready. The launch does so itself; this is for doing it earlier, or for several
-    /// kernels on as many threads.
+    /// Gets the kernel of `launch` ready. The launch does so itself; this is for doing it earlier.
     ///
     /// # Errors
     /// What the device says of the kernel's PTX.

@@ -73,7 +73,7 @@ pub const fn k_major(swizzle: Swizzle, rows: u32, tile: u32, chunk: u32) -> u64 
     let chunks = swizzle.chunks();
     // The permutation depends on address bits that a step within a row does not touch, so a step
     // moves the start as if there were none.
-    let start = tile + (chunk / chunks * rows * chunks + chunk % chunks) * swizzle::CHUNK_BYTES;
+    let start = tile + step(swizzle, rows, chunk) as u32 * swizzle::CHUNK_BYTES;
     // Between rows 8i and 8i + 8, and (read without a swizzle alone) between chunks.
     let stride = 8 * chunks * swizzle::CHUNK_BYTES;
     let leading = match swizzle {

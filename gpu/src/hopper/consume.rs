@@ -22,6 +22,8 @@ type Metadata<const S: usize, const WORDS: usize> = [[u32; WORDS]; S];
 pub struct Consumer {
     /// The block's shape.
     pub shape: Shape,
+    /// Which of the block's consumers it is.
+    pub place: u32,
     /// Which of its team it is: the features that it computes.
     pub member: u32,
     /// Index of the thread in the warpgroup.
@@ -50,30 +52,30 @@ impl Consumer {
         started: impl FnOnce(),
     ) -> Accumulators<S, R> {
         let mut acc = [[0.0; R]; S];
-        let mut metadata = [[[0; WORDS]; S]; 2];
+        let (mut even, mut odd) = ([[0; WORDS]; S], [[0; WORDS]; S]);
         let mut previous = 0;
         let mut left = blocks;
-        // SAFETY: as the caller vouches; `previous` is a stage whose products have ended.
+        // SAFETY: as the caller vouches.
         unsafe {
             loop {
-                metadata[0] = self.metadata(ring);
-                self.products::<T, S, R, WORDS>(ring, &mut acc, &metadata[0]);
-                wgmma::wait_group::<1>();
-                keep(&metadata[1]);
-                self.release::<CLUSTER>(previous);
-                previous = ring.empty();
-                ring.advance();
+                self.stage::<T, S, R, WORDS, CLUSTER>(
+                    ring,
+                    &mut acc,
+                    &mut even,
+                    &odd,
+                    &mut previous,
+                );
                 left -= 1;
                 if left == 0 {
                     break;
                 }
-                metadata[1] = self.metadata(ring);
-                self.products::<T, S, R, WORDS>(ring, &mut acc, &metadata[1]);
-                wgmma::wait_group::<1>();
-                keep(&metadata[0]);
-                self.release::<CLUSTER>(previous);
-                previous = ring.empty();
-                ring.advance();
+                self.stage::<T, S, R, WORDS, CLUSTER>(
+                    ring,
+                    &mut acc,
+                    &mut odd,
+                    &even,
+                    &mut previous,
+                );
                 left -= 1;
                 if left == 0 {
                     break;
@@ -81,14 +83,46 @@ impl Consumer {
             }
             started();
             wgmma::wait_group::<0>();
-            keep(&metadata[0]);
-            keep(&metadata[1]);
+            keep(&even);
+            keep(&odd);
             for acc in &mut acc {
                 wgmma::pin(acc);
             }
             self.release::<CLUSTER>(previous);
         }
         acc
+    }
+
+    /// Starts the products of the ring's stage with `metadata`, and gives the one before back, whose metadata is
+    /// `other` and whose barrier `previous`, when those of it have ended.
+    ///
+    /// # Safety
+    /// As for [`Self::multiply`].
+    #[inline(always)]
+    unsafe fn stage<
+        T: Wgmma<R>,
+        const S: usize,
+        const R: usize,
+        const WORDS: usize,
+        const CLUSTER: u32,
+    >(
+        &self,
+        ring: &mut Ring,
+        acc: &mut Accumulators<S, R>,
+        metadata: &mut Metadata<S, WORDS>,
+        other: &Metadata<S, WORDS>,
+        previous: &mut u32,
+    ) {
+        // SAFETY: as the caller vouches; `previous` is a stage whose products have ended.
+        unsafe {
+            *metadata = self.metadata(ring);
+            self.products::<T, S, R, WORDS>(ring, acc, metadata);
+            wgmma::wait_group::<1>();
+            keep(other);
+            self.release::<CLUSTER>(*previous);
+        }
+        *previous = ring.empty();
+        ring.advance();
     }
 
     /// Where the first row of the consumer's instruction `s` is in a sparse W: in which rows of blocks, in which row
@@ -207,8 +241,8 @@ impl Consumer {
     ///
     /// All threads of the warpgroup must reach it together.
     #[inline(always)]
-    pub fn sync(&self, consumer: u32) {
-        thread::sync_some(1 + consumer, WARPGROUP);
+    pub fn sync(&self) {
+        thread::sync_some(1 + self.place, WARPGROUP);
     }
 }
 

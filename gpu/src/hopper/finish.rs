@@ -5,10 +5,10 @@
 //! through the epilogue of all kernels, 32 tokens at a time.
 
 use super::consume::{Accumulators, Consumer};
-use crate::epilogue::{Staging, activate};
-use crate::row::Quad;
+use crate::epilogue::{NOTHING, Staging, activate};
+use crate::row::{Quad, load_one};
 use cuda_std::convert::{Convert, fma};
-use cuda_std::{fence, global, shared, stmatrix, thread, tma};
+use cuda_std::{fence, shared, stmatrix, thread, tma};
 use layout::fragment;
 use layout::hopper::{PART_PADDING, PART_TOKENS, ROWS};
 use layout::params::{ALIGNED_STORE, GemmParams, MAP_Y, TENSOR_MAP_BYTES};
@@ -19,8 +19,7 @@ const WARP_TOKENS: u32 = PART_TOKENS / 4;
 
 impl Consumer {
     /// Finishes and stores the consumer's features, from `feature0` on, of the tokens from `token0` on.
-    /// `consumer` is its place in the block; it has room for `PENDING` + 1 boxes, and has
-    /// `staged` so many before.
+    /// It has room for `PENDING` + 1 boxes, and has staged `staged` before.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -32,7 +31,6 @@ impl Consumer {
         p: &GemmParams,
         maps: u64,
         acc: &mut Accumulators<S, R>,
-        consumer: u32,
         staged: &mut u32,
         token0: u32,
         feature0: u32,
@@ -41,11 +39,9 @@ impl Consumer {
         unsafe {
             if p.aligned & ALIGNED_STORE != 0 {
                 let map = maps + (MAP_Y * TENSOR_MAP_BYTES) as u64;
-                self.store_boxes::<T, S, R, PENDING>(
-                    p, map, acc, consumer, staged, token0, feature0,
-                );
+                self.store_boxes::<T, S, R, PENDING>(p, map, acc, staged, token0, feature0);
             } else {
-                self.store_parts::<T, S, R>(p, acc, consumer, token0, feature0);
+                self.store_parts::<T, S, R>(p, acc, token0, feature0);
             }
         }
     }
@@ -60,13 +56,12 @@ impl Consumer {
         p: &GemmParams,
         map: u64,
         acc: &Accumulators<S, R>,
-        consumer: u32,
         staged: &mut u32,
         token0: u32,
         feature0: u32,
     ) {
         let shape = self.shape;
-        let base = shared::base() + shape.staging_at(consumer);
+        let base = shared::base() + shape.staging_at(self.place);
         let (warp, lane) = (self.thread / 32, self.thread % 32);
         let box_tokens = shape.box_tokens();
         let first = thread::opaque(self.thread) == 0;
@@ -74,14 +69,11 @@ impl Consumer {
             let feature = feature0 + s as u32 * ROWS;
             let bias = |row: u32| {
                 let feature = feature + warp * 16 + lane / 4 + row;
-                // SAFETY: the bias has N elements.
-                match p.bias != 0 && feature < p.n {
-                    true => {
-                        let pair = unsafe { global::load_u16(p.bias + feature as u64 * 2) };
-                        T::widen(pair as u32)[0]
-                    }
-                    // -0 is what changes nothing by being added.
-                    false => -0.0,
+                if p.bias != 0 && feature < p.n {
+                    // SAFETY: the bias has N elements.
+                    unsafe { load_one::<T>(p.bias + feature as u64 * 2) }
+                } else {
+                    NOTHING
                 }
             };
             let bias = [bias(0), bias(8)];
@@ -91,7 +83,7 @@ impl Consumer {
                 if first {
                     tma::wait_group_read::<PENDING>();
                 }
-                self.sync(consumer);
+                self.sync();
                 let mut i = 0;
                 while i < box_tokens / 8 {
                     // Two fragments of 16 features and 8 tokens: registers are (feature, token) g, 2q; g, 2q+1;
@@ -112,7 +104,7 @@ impl Consumer {
                     i += 2;
                 }
                 fence::proxy_async_shared();
-                self.sync(consumer);
+                self.sync();
                 let token = token0 + part * box_tokens;
                 if first && token < p.m && feature < p.n {
                     // SAFETY: the box is complete, and begins inside of Y.
@@ -134,11 +126,10 @@ impl Consumer {
         &self,
         p: &GemmParams,
         acc: &mut Accumulators<S, R>,
-        consumer: u32,
         token0: u32,
         feature0: u32,
     ) {
-        let base = shared::base() + self.shape.staging_at(consumer);
+        let base = shared::base() + self.shape.staging_at(self.place);
         let (warp, lane) = (self.thread / 32, self.thread % 32);
         // A warp's tokens follow those of the one before it.
         let staging = Staging::<WARP_TOKENS, ROWS, PART_PADDING>::new(base, warp);
@@ -147,7 +138,7 @@ impl Consumer {
         let parts = R as u32 * 2 / tokens;
         // A loop that is not unrolled: the code of the epilogue exists once.
         for step in 0..thread::opaque(S as u32 * parts) {
-            self.sync(consumer);
+            self.sync();
             let registers = tokens as usize / 2;
             for i in 0..registers {
                 let (feature, token) = fragment::accumulator(lane, i as u32 % 4);
@@ -157,7 +148,7 @@ impl Consumer {
                     shared::store_f32(at, acc[0][i]);
                 }
             }
-            self.sync(consumer);
+            self.sync();
             let token = token0 + step % parts * tokens + warp * WARP_TOKENS;
             if warp * WARP_TOKENS < tokens {
                 // SAFETY: staged above by the warpgroup; `p` is valid.

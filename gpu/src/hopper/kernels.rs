@@ -75,9 +75,10 @@ unsafe fn gemm<
         } else {
             setmaxnreg::increase::<MANY>();
             let member = if shape.ping_pong { 0 } else { warpgroup };
-            let consumer = Consumer { shape, member, thread: thread::thread_idx_x() % WARPGROUP };
+            let thread = thread::thread_idx_x() % WARPGROUP;
+            let consumer = Consumer { shape, place: warpgroup, member, thread };
             let team = Team {
-                thread: member * WARPGROUP + consumer.thread,
+                thread: member * WARPGROUP + thread,
                 worker,
                 blocks: CLUSTER,
                 rank,
@@ -120,7 +121,6 @@ unsafe fn gemm<
                         p,
                         maps,
                         &mut sums,
-                        warpgroup,
                         &mut staged,
                         token0,
                         feature0,
