@@ -6,7 +6,8 @@ use layout::descriptor::Swizzle;
 use layout::hopper::{ROWS, Shape, X_COLUMNS};
 use layout::instance::{Dtype, Instance};
 use layout::params::{
-    ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y, Output,
+    ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y, OVERLAPPED,
+    Output,
 };
 
 /// Whether a Hopper kernel takes operands of this alignment (the `ALIGNED_*` bits) and these extents: those that
@@ -84,7 +85,10 @@ pub(crate) fn params(
             ..map(gemm.y, n, m, gemm.ldy * 2)
         })?;
     }
-    let aligned = gemm.aligned | if stores { ALIGNED_STORE } else { 0 };
+    let lead = shape.lead();
+    let overlapped = stores && gemm.units == 0 && lead > 0 && gemm.k.div_ceil(shape.bk) >= 2 * lead;
+    let bit = |set, bit| if set { bit } else { 0 };
+    let aligned = gemm.aligned | bit(stores, ALIGNED_STORE) | bit(overlapped, OVERLAPPED);
     let w = tiles.map_or(gemm.w, Memory::address);
     Ok(HopperParams { maps, gemm: GemmParams { w, aligned, ..*gemm } })
 }

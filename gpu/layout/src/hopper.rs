@@ -33,6 +33,8 @@ pub const MAX_SHARED: u32 = 227 * 1024;
 const ALIGN: u32 = 1024;
 /// Barriers of all stages, full and empty, of the consumers' turns, and a word for each of them.
 const BARRIER_BYTES: u32 = 256;
+/// See [`Shape::lead`]: in columns of K.
+const LEAD_K: u32 = 128;
 /// Most boxes of Y that a consumer stages at a time.
 const MOST_BOXES: u32 = 4;
 /// Tokens and padding of what is staged for the epilogue in f32.
@@ -68,6 +70,12 @@ impl Shape {
     /// Instructions that make a consumer's features.
     pub const fn subtiles(self) -> u32 {
         self.bn / (ROWS * self.team())
+    }
+
+    /// Stages by which the first of a consumer's two instructions runs ahead of the second at both ends of a tile,
+    /// so that one's features are finished while the other multiplies; 0 where they do not.
+    pub const fn lead(self) -> u32 {
+        if self.ping_pong || self.subtiles() != 2 { 0 } else { LEAD_K / self.bk }
     }
 
     /// Bytes of the X tile of a stage: blocks of [`X_COLUMNS`] columns, one after the other.

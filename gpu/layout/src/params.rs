@@ -120,6 +120,9 @@ pub const ALIGNED_EPILOGUE: u32 = 4;
 /// Bit of [`GemmParams::aligned`]: Y has the type of X, address and row stride that are multiples of 16 bytes,
 /// and nothing but alpha, bias and activation comes before it is stored.
 pub const ALIGNED_STORE: u32 = 8;
+/// Bit of [`GemmParams::aligned`]: besides [`ALIGNED_STORE`], no tile is shared, and each has at least twice
+/// `Shape::lead` K-blocks, so that a Hopper kernel may finish one behind the products of the next.
+pub const OVERLAPPED: u32 = 16;
 
 /// Prunes and packs `W[n,k]` to Packed24.
 #[derive(Clone, Copy, Debug)]

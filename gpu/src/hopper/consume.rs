@@ -6,6 +6,7 @@
 //! these, for even and odd stages.
 
 use super::ring::Ring;
+use core::ops::Range;
 use cuda_std::{cluster, mbarrier, shared, thread, wgmma, wgmma::Wgmma};
 use layout::descriptor::{self, Swizzle};
 use layout::hopper::{ROWS, Shape, WARPGROUP, X_COLUMNS};
@@ -93,6 +94,117 @@ impl Consumer {
         acc
     }
 
+    /// The same, the first instruction running ahead of the second by `LEAD` stages at both ends. Calls `before`
+    /// behind the first products, and `finish` with the first instruction's accumulators behind the last ones;
+    /// returns the second's.
+    ///
+    /// ```text
+    ///   tensor cores   ... 0, 1 | 0        | 1        | 0        | 1      | 0, 1 ...
+    ///   registers                          | finish 0 | before   |
+    ///                           |     end of a tile   | begin of the next |
+    /// ```
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// The producer fills these stages, at least 2 `LEAD`; S is 2.
+    #[inline(always)]
+    pub unsafe fn multiply_ahead<
+        T: Wgmma<R>,
+        const S: usize,
+        const R: usize,
+        const WORDS: usize,
+        const CLUSTER: u32,
+        const LEAD: usize,
+    >(
+        &self,
+        ring: &mut Ring,
+        blocks: u32,
+        before: impl FnOnce(),
+        finish: impl FnOnce(&mut [f32; R]),
+    ) -> [f32; R] {
+        let mut acc = [[0.0; R]; S];
+        let mut ahead = [[[0; WORDS]; S]; LEAD];
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let mut behind = *ring;
+            // Zero before the fence of the first products.
+            wgmma::pin(&mut acc[0]);
+            for metadata in &mut ahead {
+                *metadata = self.metadata(ring);
+                self.products::<T, S, R, WORDS>(ring, &mut acc, metadata, 0..1);
+                ring.advance();
+            }
+            wgmma::commit_group();
+            before();
+            wgmma::pin(&mut acc[S - 1]);
+            let mut previous = 0;
+            for metadata in &ahead {
+                self.products::<T, S, R, WORDS>(&behind, &mut acc, metadata, 1..S);
+                wgmma::commit_group();
+                wgmma::wait_group::<1>();
+                self.release::<CLUSTER>(previous);
+                previous = behind.empty();
+                behind.advance();
+            }
+
+            let (mut even, mut odd) = ([[0; WORDS]; S], ahead[LEAD - 1]);
+            let mut left = blocks - 2 * LEAD as u32;
+            while left > 0 {
+                self.stage::<T, S, R, WORDS, CLUSTER>(
+                    ring,
+                    &mut acc,
+                    &mut even,
+                    &odd,
+                    &mut previous,
+                );
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+                self.stage::<T, S, R, WORDS, CLUSTER>(
+                    ring,
+                    &mut acc,
+                    &mut odd,
+                    &even,
+                    &mut previous,
+                );
+                left -= 1;
+            }
+
+            let first = *ring;
+            for metadata in &mut ahead {
+                *metadata = self.metadata(ring);
+                self.products::<T, S, R, WORDS>(ring, &mut acc, metadata, 0..1);
+                wgmma::commit_group();
+                wgmma::wait_group::<1>();
+                keep(&even);
+                keep(&odd);
+                self.release::<CLUSTER>(previous);
+                previous = 0;
+                ring.advance();
+            }
+            let mut behind = first;
+            for metadata in &ahead {
+                self.products::<T, S, R, WORDS>(&behind, &mut acc, metadata, 1..S);
+                behind.advance();
+            }
+            wgmma::commit_group();
+            wgmma::wait_group::<1>();
+            wgmma::pin(&mut acc[0]);
+            finish(&mut acc[0]);
+            wgmma::wait_group::<0>();
+            let mut behind = first;
+            for metadata in &ahead {
+                keep(metadata);
+                self.release::<CLUSTER>(behind.empty());
+                behind.advance();
+            }
+            wgmma::pin(&mut acc[S - 1]);
+        }
+        acc[S - 1]
+    }
+
     /// Starts the products of the ring's stage with `metadata`, and gives the one before back, whose metadata is
     /// `other` and whose barrier `previous`, when those of it have ended.
     ///
@@ -116,7 +228,8 @@ impl Consumer {
         // SAFETY: as the caller vouches; `previous` is a stage whose products have ended.
         unsafe {
             *metadata = self.metadata(ring);
-            self.products::<T, S, R, WORDS>(ring, acc, metadata);
+            self.products::<T, S, R, WORDS>(ring, acc, metadata, 0..S);
+            wgmma::commit_group();
             wgmma::wait_group::<1>();
             keep(other);
             self.release::<CLUSTER>(*previous);
@@ -164,7 +277,7 @@ impl Consumer {
         metadata
     }
 
-    /// Starts the products of a stage, as one group.
+    /// Starts the products of a stage for `subtiles`, some of the consumer's instructions.
     ///
     /// # Safety
     /// The stage is full.
@@ -174,6 +287,7 @@ impl Consumer {
         ring: &Ring,
         acc: &mut Accumulators<S, R>,
         metadata: &Metadata<S, WORDS>,
+        subtiles: Range<usize>,
     ) {
         let shape = self.shape;
         let (x_tile, w_tile) = (ring.stage(), ring.stage() + shape.x_bytes());
@@ -191,11 +305,11 @@ impl Consumer {
                 };
                 // Two products to K = 64: 32 bytes of a row of values, 64 bytes of X.
                 for i in 0..WORDS {
-                    for s in 0..S {
+                    for s in subtiles.clone() {
                         let x = x_at(i as u32 * 8);
                         T::mma_sparse::<0, 1>(&mut acc[s], w_at(s, i), x, metadata[s][i]);
                     }
-                    for s in 0..S {
+                    for s in subtiles.clone() {
                         let x = x_at(i as u32 * 8 + 4);
                         T::mma_sparse::<1, 1>(&mut acc[s], w_at(s, i) + 2, x, metadata[s][i]);
                     }
@@ -204,7 +318,7 @@ impl Consumer {
                 let first = w_tile + self.member * shape.subtiles() * ROWS * X_COLUMNS * 2;
                 let w = descriptor::k_major(Swizzle::B128, shape.bn, first, 0);
                 for chunk in (0..shape.bk / 8).step_by(2) {
-                    for s in 0..S {
+                    for s in subtiles.clone() {
                         let rows = (s as u32 * ROWS * X_COLUMNS * 2 / 16) as u64;
                         let w = w + rows + descriptor::step(Swizzle::B128, shape.bn, chunk);
                         T::mma::<1>(&mut acc[s], w, x_at(chunk));
@@ -212,7 +326,6 @@ impl Consumer {
                 }
             }
         }
-        wgmma::commit_group();
     }
 
     /// Gives a stage back to the producers of all blocks of the cluster, by its barrier; 0 is none.

@@ -7,6 +7,7 @@
 use super::consume::{Accumulators, Consumer};
 use crate::epilogue::{NOTHING, Staging, activate};
 use crate::row::{Quad, load_one};
+use core::cell::Cell;
 use cuda_std::convert::{Convert, fma};
 use cuda_std::{fence, shared, stmatrix, thread, tma};
 use layout::fragment;
@@ -31,88 +32,106 @@ impl Consumer {
         p: &GemmParams,
         maps: u64,
         acc: &mut Accumulators<S, R>,
-        staged: &mut u32,
+        staged: &Cell<u32>,
         token0: u32,
         feature0: u32,
     ) {
         // SAFETY: as the caller vouches.
         unsafe {
             if p.aligned & ALIGNED_STORE != 0 {
-                let map = maps + (MAP_Y * TENSOR_MAP_BYTES) as u64;
-                self.store_boxes::<T, S, R, PENDING>(p, map, acc, staged, token0, feature0);
+                for (s, z) in acc.iter_mut().enumerate() {
+                    let feature = feature0 + s as u32 * ROWS;
+                    self.scale::<T, R>(p, z, feature);
+                    self.store_boxes::<T, R, PENDING>(p, maps, z, staged, token0, feature);
+                }
             } else {
                 self.store_parts::<T, S, R>(p, acc, token0, feature0);
             }
         }
     }
 
-    /// The short way.
+    /// Alpha and bias for an instruction's accumulators, whose features begin at `feature`.
     ///
     /// # Safety
     /// As for [`Self::finish`].
     #[inline(always)]
-    unsafe fn store_boxes<T: Convert, const S: usize, const R: usize, const PENDING: u32>(
+    pub unsafe fn scale<T: Convert, const R: usize>(
         &self,
         p: &GemmParams,
-        map: u64,
-        acc: &Accumulators<S, R>,
-        staged: &mut u32,
+        acc: &mut [f32; R],
+        feature: u32,
+    ) {
+        let bias = |row: u32| {
+            let feature = feature + self.thread / 32 * 16 + self.thread % 32 / 4 + row;
+            if p.bias != 0 && feature < p.n {
+                // SAFETY: the bias has N elements.
+                unsafe { load_one::<T>(p.bias + feature as u64 * 2) }
+            } else {
+                NOTHING
+            }
+        };
+        // Registers are (feature, token) g, 2q; g, 2q + 1; g + 8, 2q; g + 8, 2q + 1.
+        let bias = [bias(0), bias(8)];
+        for (r, z) in acc.iter_mut().enumerate() {
+            *z = fma(p.alpha, *z, bias[r % 4 / 2]);
+        }
+    }
+
+    /// The short way from there: the activation of `z`, and the boxes of 64 features of the 2R tokens from
+    /// `token0` on.
+    ///
+    /// # Safety
+    /// As for [`Self::finish`].
+    #[inline(always)]
+    pub unsafe fn store_boxes<T: Convert, const R: usize, const PENDING: u32>(
+        &self,
+        p: &GemmParams,
+        maps: u64,
+        z: &[f32; R],
+        staged: &Cell<u32>,
         token0: u32,
-        feature0: u32,
+        feature: u32,
     ) {
         let shape = self.shape;
+        let map = maps + (MAP_Y * TENSOR_MAP_BYTES) as u64;
         let base = shared::base() + shape.staging_at(self.place);
         let (warp, lane) = (self.thread / 32, self.thread % 32);
         let box_tokens = shape.box_tokens();
         let first = thread::opaque(self.thread) == 0;
-        for s in 0..S {
-            let feature = feature0 + s as u32 * ROWS;
-            let bias = |row: u32| {
-                let feature = feature + warp * 16 + lane / 4 + row;
-                if p.bias != 0 && feature < p.n {
-                    // SAFETY: the bias has N elements.
-                    unsafe { load_one::<T>(p.bias + feature as u64 * 2) }
-                } else {
-                    NOTHING
-                }
-            };
-            let bias = [bias(0), bias(8)];
-            for part in 0..shape.bm / box_tokens {
-                let at = base + *staged % (PENDING + 1) * shape.box_bytes();
-                *staged += 1;
-                if first {
-                    tma::wait_group_read::<PENDING>();
-                }
-                self.sync();
-                let mut i = 0;
-                while i < box_tokens / 8 {
-                    // Two fragments of 16 features and 8 tokens: registers are (feature, token) g, 2q; g, 2q+1;
-                    // g+8, 2q; g+8, 2q+1.
-                    let z: [Quad; 2] = core::array::from_fn(|f| {
-                        let r = (part * (box_tokens / 8) + i) as usize * 4 + f * 4;
-                        core::array::from_fn(|j| fma(p.alpha, acc[s][r + j], bias[j / 2]))
-                    });
-                    let y = activate(p.activation, z);
-                    let pairs = core::array::from_fn(|m| {
-                        T::narrow(y[m / 2][m % 2 * 2], y[m / 2][m % 2 * 2 + 1])
-                    });
-                    // A lane points at a row, 8 features of a token, of one of the four matrices.
-                    let row = i * 8 + lane / 16 * 8 + lane % 8;
-                    let chunk = 2 * warp + lane / 8 % 2;
-                    // SAFETY: the row lies in the box, which the last store from it has read.
-                    unsafe { stmatrix::x4_trans(at + swizzle::offset(row, chunk, 8), pairs) };
-                    i += 2;
-                }
-                fence::proxy_async_shared();
-                self.sync();
-                let token = token0 + part * box_tokens;
-                if first && token < p.m && feature < p.n {
-                    // SAFETY: the box is complete, and begins inside of Y.
-                    unsafe { tma::store_2d(map, feature as i32, token as i32, at) };
-                }
-                if first {
-                    tma::commit_group();
-                }
+        for part in 0..R as u32 * 2 / box_tokens {
+            let at = base + staged.get() % (PENDING + 1) * shape.box_bytes();
+            staged.set(staged.get() + 1);
+            if first {
+                tma::wait_group_read::<PENDING>();
+            }
+            self.sync();
+            let mut i = 0;
+            while i < box_tokens / 8 {
+                // Two fragments of 16 features and 8 tokens.
+                let z: [Quad; 2] = core::array::from_fn(|f| {
+                    let r = (part * (box_tokens / 8) + i) as usize * 4 + f * 4;
+                    core::array::from_fn(|j| z[r + j])
+                });
+                let y = activate(p.activation, z);
+                let pairs = core::array::from_fn(|m| {
+                    T::narrow(y[m / 2][m % 2 * 2], y[m / 2][m % 2 * 2 + 1])
+                });
+                // A lane points at a row, 8 features of a token, of one of the four matrices.
+                let row = i * 8 + lane / 16 * 8 + lane % 8;
+                let chunk = 2 * warp + lane / 8 % 2;
+                // SAFETY: the row lies in the box, which the last store from it has read.
+                unsafe { stmatrix::x4_trans(at + swizzle::offset(row, chunk, 8), pairs) };
+                i += 2;
+            }
+            fence::proxy_async_shared();
+            self.sync();
+            let token = token0 + part * box_tokens;
+            if first && token < p.m && feature < p.n {
+                // SAFETY: the box is complete, and begins inside of Y.
+                unsafe { tma::store_2d(map, feature as i32, token as i32, at) };
+            }
+            if first {
+                tma::commit_group();
             }
         }
     }

@@ -13,11 +13,12 @@ use super::consume::Consumer;
 use super::ring::Ring;
 use crate::k_blocks;
 use crate::work::{Segments, Team};
+use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
 use cuda_std::{cluster, mbarrier, setmaxnreg, shared, thread, tma};
 use layout::hopper::{CONSUMERS, ROWS, Shape, WARPGROUP};
-use layout::params::{GemmParams, HopperParams};
+use layout::params::{GemmParams, HopperParams, OVERLAPPED};
 use layout::raster;
 
 /// Registers of a thread of the producer, and of a consumer: 40 + 2 * 232 = 3 * 168.
@@ -40,6 +41,7 @@ unsafe fn gemm<
     const CLUSTER: u32,
     const TEAM: u32,
     const PENDING: u32,
+    const LEAD: usize,
 >(
     shape: Shape,
     p: &GemmParams,
@@ -85,46 +87,75 @@ unsafe fn gemm<
                 flag: shared::base() + shape.flag_at(warpgroup - member),
             };
             let (mut ring, mut segments) = (ring, segments);
-            let (mut turn, mut staged) = (0, 0);
-            while let Some(segment) = segments.next() {
-                let blocks = segment.last - segment.first;
-                if shape.ping_pong {
-                    turn += 1;
-                    if turn % 2 == warpgroup {
-                        ring.skip(blocks);
-                        continue;
-                    }
-                    // The first consumer's first turn is before any arrival.
-                    mbarrier::wait(ring.turn(warpgroup), (turn / 2 + 1) % 2);
-                }
-                let next = ring.turn(warpgroup ^ 1);
-                let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
-                    if shape.ping_pong && thread::lane() == 0 {
-                        mbarrier::arrive(next);
-                    }
-                });
-                let (token0, tile0) = origin(segment.tile);
-                let feature0 = tile0 + member * shape.subtiles() * ROWS;
-                let sync = || thread::sync_some(1 + CONSUMERS + warpgroup - member, TEAM);
-                let mut sums = acc;
-                let complete = segment.complete_with::<_, TEAM>(
-                    p,
-                    acc.as_flattened().as_chunks::<4>().0,
-                    |four| four,
-                    sums.as_flattened_mut().as_chunks_mut::<4>().0,
-                    shape.bm * shape.bn * 4,
-                    team,
-                    sync,
-                );
-                if complete {
-                    consumer.finish::<T, S, R, PENDING>(
-                        p,
-                        maps,
-                        &mut sums,
-                        &mut staged,
-                        token0,
-                        feature0,
+            let (mut turn, staged) = (0, Cell::new(0));
+            if LEAD > 0 && p.aligned & OVERLAPPED != 0 {
+                // The second half of the tile before, scaled, and where it belongs.
+                let (mut rest, mut place) = ([0.0; R], None);
+                while let Some(segment) = segments.next() {
+                    let (token0, tile0) = origin(segment.tile);
+                    let feature0 = tile0 + member * shape.subtiles() * ROWS;
+                    rest = consumer.multiply_ahead::<T, S, R, WORDS, CLUSTER, LEAD>(
+                        &mut ring,
+                        segment.last,
+                        #[inline(always)]
+                        || {
+                            if let Some((token0, feature)) = place {
+                                consumer.store_boxes::<T, R, PENDING>(
+                                    p, maps, &rest, &staged, token0, feature,
+                                );
+                            }
+                        },
+                        #[inline(always)]
+                        |acc| {
+                            consumer.scale::<T, R>(p, acc, feature0);
+                            consumer.store_boxes::<T, R, PENDING>(
+                                p, maps, acc, &staged, token0, feature0,
+                            );
+                        },
                     );
+                    consumer.scale::<T, R>(p, &mut rest, feature0 + ROWS);
+                    place = Some((token0, feature0 + ROWS));
+                }
+                if let Some((token0, feature)) = place {
+                    consumer.store_boxes::<T, R, PENDING>(p, maps, &rest, &staged, token0, feature);
+                }
+            } else {
+                while let Some(segment) = segments.next() {
+                    let blocks = segment.last - segment.first;
+                    if shape.ping_pong {
+                        turn += 1;
+                        if turn % 2 == warpgroup {
+                            ring.skip(blocks);
+                            continue;
+                        }
+                        // The first consumer's first turn is before any arrival.
+                        mbarrier::wait(ring.turn(warpgroup), (turn / 2 + 1) % 2);
+                    }
+                    let next = ring.turn(warpgroup ^ 1);
+                    let acc =
+                        consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
+                            if shape.ping_pong && thread::lane() == 0 {
+                                mbarrier::arrive(next);
+                            }
+                        });
+                    let (token0, tile0) = origin(segment.tile);
+                    let feature0 = tile0 + member * shape.subtiles() * ROWS;
+                    let sync = || thread::sync_some(1 + CONSUMERS + warpgroup - member, TEAM);
+                    let mut sums = acc;
+                    let complete = segment.complete_with::<_, TEAM>(
+                        p,
+                        acc.as_flattened().as_chunks::<4>().0,
+                        |four| four,
+                        sums.as_flattened_mut().as_chunks_mut::<4>().0,
+                        shape.bm * shape.bn * 4,
+                        team,
+                        sync,
+                    );
+                    if complete {
+                        consumer.finish::<T, S, R, PENDING>(
+                            p, maps, &mut sums, &staged, token0, feature0,
+                        );
+                    }
                 }
             }
             // Shared memory outlives what is stored from it.
@@ -182,6 +213,7 @@ macro_rules! define {
                     $cluster,
                     { SHAPE.team() * WARPGROUP },
                     { SHAPE.boxes() - 1 },
+                    { SHAPE.lead() as usize },
                 >(SHAPE, &p.gemm, maps)
             }
         }
