@@ -31,8 +31,8 @@ pub struct Compressed<T> {
     scratch: Arc<dyn Memory>,
     n: usize,
     k: usize,
-    /// The plan, by its address.
-    plan: Ref,
+    /// The plan's.
+    identity: Rc<()>,
     element: PhantomData<T>,
 }
 
@@ -54,6 +54,8 @@ pub struct Plan<T> {
     pub(super) _operation: Box<Opaque>,
     pub(super) _matrices: [Object; 3],
     pub(super) layout: Layout,
+    /// What it is told from other plans by. An address would not do: a later plan may lie where this one was.
+    pub(super) identity: Rc<()>,
     /// Whether the library has searched.
     pub(super) searched: bool,
     pub(super) workspace: Arc<dyn Memory>,
@@ -108,7 +110,7 @@ impl<T: Element + Value> Plan<T> {
             scratch: device.allocate(scratch as u64)?,
             n: self.layout.n,
             k: self.layout.k,
-            plan,
+            identity: Rc::clone(&self.identity),
             element: PhantomData,
         })
     }
@@ -223,7 +225,7 @@ impl<T: Element + Value> Plan<T> {
 
     /// That a W is for this plan.
     fn owns(&self, w: &Compressed<T>) -> Result<()> {
-        match std::ptr::eq(w.plan, self.plan()) {
+        match Rc::ptr_eq(&w.identity, &self.identity) {
             true => Ok(()),
             false => Err(invalid("compressed W", "another plan's", "this plan's")),
         }
