@@ -27,6 +27,10 @@ use std::sync::Arc;
 /// Largest M, N and K: indices of a row or a padded column are 32-bit in the kernels.
 pub const MAX_EXTENT: usize = i32::MAX as usize - 63;
 
+/// Largest row stride of X and of a dense W for a kernel that does not load them by tensor maps, in elements: it has
+/// the bytes from row to row in 32 bits.
+pub const MAX_STRIDE: usize = i32::MAX as usize;
+
 /// W of a product.
 #[derive(Clone, Copy)]
 pub enum Weight<'a, T> {
@@ -94,7 +98,8 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// Extents that do not match or exceed [`MAX_EXTENT`], an odd N of a gated product, row scales without an
     /// int8 Y, operands on different devices, a Y that overlaps an input (C may be Y itself where they have
-    /// the same elements), a kernel of another type or that the device cannot run.
+    /// the same elements), a kernel of another type, that the device cannot run, or that does not take the
+    /// strides ([`MAX_STRIDE`]).
     pub fn new<T: Element + Value, O: OutputOf<T>>(
         choice: Option<Choice>,
         x: &'a Matrix<T>,
@@ -174,6 +179,14 @@ impl<'a> Plan<'a> {
         }
         if let Some(reason) = kernels::obstacle(kernel, device.info()) {
             return Err(Error::NoKernel { op, dtype, device: device.info().name.clone(), reason });
+        }
+        if !kernel.family.is_hopper() {
+            for (what, rows, stride) in [("X", params.m, params.ldx), ("W", params.n, params.ldw)] {
+                if rows > 1 && stride > MAX_STRIDE as u64 {
+                    let what = format!("row stride of {what} of {}", kernel.name);
+                    return Err(invalid(what, stride, format!("at most {MAX_STRIDE}")));
+                }
+            }
         }
         let extents = (params.m as usize, params.n as usize, params.k as usize);
         let grid = choice.grid(extents.0, extents.1, extents.2, device.info())?;

@@ -6,8 +6,10 @@ use layout::activation::Activation;
 use layout::instance::Dtype;
 use layout::params::{GemmParams, HopperParams};
 use sparseflow::device::{Device, DeviceInfo, Launch, Memory, TensorMap};
-use sparseflow::gemm::MAX_EXTENT;
-use sparseflow::{Epilogue, Matrix, PackedWeight, Plan, Result, Weight, gemm, kernels, linear};
+use sparseflow::gemm::{MAX_EXTENT, MAX_STRIDE};
+use sparseflow::{
+    Choice, Epilogue, Matrix, PackedWeight, Plan, Result, Weight, gemm, kernels, linear,
+};
 use std::any::Any;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,6 +174,33 @@ fn extents_over_the_limit_are_named() {
     assert!(text.contains(&format!("columns of W is {k}")), "{text}");
     let text = Matrix::<f16>::uninitialized(&d, usize::MAX, 2).unwrap_err().to_string();
     assert!(text.contains("matrix extent"), "{text}");
+}
+
+#[test]
+fn strides_over_the_limit_are_named() {
+    let d = hopper();
+    let far = |stride| empty(&d, 2, stride).view(0, 0, 2, 64).unwrap();
+    let (near, over) = (far(MAX_STRIDE), MAX_STRIDE + 1);
+    let kernel = kernels::find("sm80_dense_f16_64x64x64").unwrap();
+    let mut y = empty(&d, 2, 2);
+    let mut plan = |choice: Option<Choice>, x: &Matrix<f16>, w: &Matrix<f16>| {
+        let (w, e) = (Weight::Dense(w), Epilogue::default());
+        Plan::new(choice, x, w, &e, &mut y).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(plan(Some(kernel.into()), &near, &near), Ok(()));
+    let names = |text: String, what: &str| {
+        let want = format!("row stride of {what} of sm80_dense_f16_64x64x64 is {over}, must be at");
+        assert!(text.contains(&want), "{text}");
+    };
+    names(plan(Some(kernel.into()), &far(over), &near).unwrap_err(), "X");
+    names(plan(Some(kernel.into()), &near, &far(over)).unwrap_err(), "W");
+    // A tensor map has room for it, and one row has no next.
+    let by_map = kernels::find(hopper_kernel(false)).unwrap();
+    assert_eq!(plan(Some(by_map.into()), &far(over), &far(over)), Ok(()));
+    let one = far(over).view(0, 0, 1, 64).unwrap();
+    let mut y = empty(&d, 1, 1);
+    let e = Epilogue::default();
+    Plan::new(Some(kernel.into()), &one, Weight::Dense(&one), &e, &mut y).unwrap();
 }
 
 #[test]

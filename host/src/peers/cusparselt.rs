@@ -206,6 +206,8 @@ impl CusparseLt {
             _operation: operation,
             _matrices: [w, x, y],
             layout,
+            identity: Rc::default(),
+            searched: false,
             workspace: self.device.allocate(0)?,
             library: Rc::clone(self),
             _bias: bias,

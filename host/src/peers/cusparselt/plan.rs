@@ -31,8 +31,8 @@ pub struct Compressed<T> {
     scratch: Arc<dyn Memory>,
     n: usize,
     k: usize,
-    /// The plan, by its address.
-    plan: Ref,
+    /// The plan's.
+    identity: Rc<()>,
     element: PhantomData<T>,
 }
 
@@ -54,6 +54,10 @@ pub struct Plan<T> {
     pub(super) _operation: Box<Opaque>,
     pub(super) _matrices: [Object; 3],
     pub(super) layout: Layout,
+    /// What it is told from other plans by. An address would not do: a later plan may lie where this one was.
+    pub(super) identity: Rc<()>,
+    /// Whether the library has searched.
+    pub(super) searched: bool,
     pub(super) workspace: Arc<dyn Memory>,
     pub(super) library: Rc<CusparseLt>,
     /// Read by every launch.
@@ -69,7 +73,7 @@ impl<T: Element + Value> Plan<T> {
         &*self.plan.raw
     }
 
-    /// Makes the workspace as large as the plan says.
+    /// Makes the workspace as large as the plan says, which is what its present algorithm needs.
     pub(super) fn allocate_workspace(&mut self) -> Result<()> {
         let mut bytes = 0;
         let (handle, plan) = (self.handle(), self.plan());
@@ -77,6 +81,7 @@ impl<T: Element + Value> Plan<T> {
         unsafe {
             call!(self.library.functions, cusparseLtMatmulGetWorkspace(handle, plan, &mut bytes))
         }?;
+        tracing::debug!(bytes, searched = self.searched, "workspace of a plan of cuSPARSELt");
         if bytes as u64 > self.workspace.bytes() {
             self.workspace = self.library.device.allocate(bytes as u64)?;
         }
@@ -105,7 +110,7 @@ impl<T: Element + Value> Plan<T> {
             scratch: device.allocate(scratch as u64)?,
             n: self.layout.n,
             k: self.layout.k,
-            plan,
+            identity: Rc::clone(&self.identity),
             element: PhantomData,
         })
     }
@@ -132,18 +137,25 @@ impl<T: Element + Value> Plan<T> {
     }
 
     /// Lets the library time what it has on these operands, and keep the fastest for this plan. Waits for it.
+    /// A plan is searched once: its choice stays.
     ///
-    /// This runs on the default stream, as in NVIDIA's sample.
+    /// This runs on the default stream and without a workspace, before the library is asked for the size of one,
+    /// as in NVIDIA's sample. The search tries other algorithms and slices of K than the plan's, and the size that
+    /// the library tells is that of the plan's own: in a workspace of that size, or with the slices that a search
+    /// before has chosen, they would write past its end.
     ///
     /// # Errors
     /// As [`Self::launch`].
     pub fn search(&mut self, x: &Matrix<T>, w: &Compressed<T>, y: &mut Matrix<T>) -> Result<()> {
         let run = self.arguments(x, w, y)?;
+        if self.searched {
+            return Ok(());
+        }
         self.library.synchronize()?;
         let (handle, plan): (_, Mut) = (self.handle(), &mut *self.plan.raw);
         let (alpha, beta, mut stream) = (&raw const ONE, &raw const ZERO, null_mut());
         // SAFETY: the plan's structures say what the operands were just checked to be; see `launch`.
-        unsafe {
+        let searched = unsafe {
             call!(
                 self.library.functions,
                 cusparseLtMatmulSearch(
@@ -155,13 +167,16 @@ impl<T: Element + Value> Plan<T> {
                     beta.cast(),
                     run.y,
                     run.y,
-                    run.workspace,
+                    null_mut(),
                     &mut stream,
                     1,
                 )
             )
-        }?;
+        };
+        // Also where it has failed: memory is freed after the work on the device's stream alone.
         self.library.synchronize()?;
+        searched?;
+        self.searched = true;
         self.allocate_workspace()
     }
 
@@ -210,7 +225,7 @@ impl<T: Element + Value> Plan<T> {
 
     /// That a W is for this plan.
     fn owns(&self, w: &Compressed<T>) -> Result<()> {
-        match std::ptr::eq(w.plan, self.plan()) {
+        match Rc::ptr_eq(&w.identity, &self.identity) {
             true => Ok(()),
             false => Err(invalid("compressed W", "another plan's", "this plan's")),
         }
