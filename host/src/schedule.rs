@@ -124,8 +124,7 @@ impl Choice {
         }
         let k_blocks = k.div_ceil(kernel.bk as usize).max(1) as u64;
         // Hopper's blocks are persistent.
-        let most = if cluster > 2 { 128 / cluster } else { device.multiprocessors as u64 / cluster };
-        let resident = most.clamp(1, tiles.max(1));
+        let resident = (device.multiprocessors as u64 / cluster).clamp(1, tiles.max(1));
         let whole = match kernel.family.is_hopper() && tiles > 0 {
             true => (resident, tiles.div_ceil(resident), 0),
             false => (tiles, 1, 0),

@@ -55,18 +55,6 @@ pub fn sync_some(barrier: u32, threads: u32) {
     }
 }
 
-/// Arrives at `barrier` for others of its `threads` that call [`sync_some`], without waiting: they see what the
-/// thread has written before.
-///
-/// All lanes of a warp must reach it together.
-#[inline(always)]
-pub fn arrive_some(barrier: u32, threads: u32) {
-    // SAFETY: the caller brings the threads, as documented.
-    unsafe {
-        asm!("bar.arrive {}, {};", in(reg32) barrier, in(reg32) threads, options(nostack));
-    }
-}
-
 /// `value`, with its origin hidden from the compiler: a loop bounded by it is not unrolled.
 #[inline(always)]
 pub fn opaque(value: u32) -> u32 {

@@ -17,7 +17,7 @@ use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
 use cuda_std::{cluster, mbarrier, setmaxnreg, shared, thread, tma};
-use layout::hopper::{CONSUMERS, ROWS, Shape, THREADS, WARPGROUP};
+use layout::hopper::{CONSUMERS, ROWS, Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams, OVERLAPPED};
 use layout::raster;
 
@@ -50,22 +50,13 @@ unsafe fn gemm<
     let warpgroup = thread::thread_idx_x() / WARPGROUP;
     let rank = if CLUSTER == 1 { 0 } else { cluster::rank() };
     let ring = Ring::new(shape);
-    let producer = CONSUMERS * WARPGROUP;
-    if thread::opaque(thread::thread_idx_x()) == producer {
-        // SAFETY: one thread, before the barrier below; the maps are the caller's.
-        unsafe {
-            super::produce::prefetch(shape, maps);
+    // SAFETY: one thread, before the barrier below.
+    unsafe {
+        if thread::thread_idx_x() == 0 {
             ring.init();
         }
     }
-    if CLUSTER > 1 {
-        cluster::sync();
-    } else if warpgroup == CONSUMERS {
-        // The producer need not wait for those that read what it has made.
-        thread::arrive_some(0, THREADS);
-    } else {
-        thread::sync_some(0, THREADS);
-    }
+    sync_all::<CLUSTER>();
 
     // Tiles of a cluster: as many features as its blocks have together.
     let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), p.n.div_ceil(shape.bn * CLUSTER));
@@ -80,7 +71,7 @@ unsafe fn gemm<
     unsafe {
         if warpgroup == CONSUMERS {
             setmaxnreg::decrease::<FEW>();
-            if thread::opaque(thread::thread_idx_x()) == producer {
+            if thread::opaque(thread::thread_idx_x()) == CONSUMERS * WARPGROUP {
                 super::produce::produce(shape, p, maps, ring, segments, rank, origin);
             }
         } else {
@@ -177,6 +168,12 @@ unsafe fn gemm<
     if CLUSTER > 1 {
         cluster::sync();
     }
+}
+
+/// Brings all threads of the block, or of the cluster, together.
+#[inline(always)]
+fn sync_all<const CLUSTER: u32>() {
+    if CLUSTER == 1 { thread::sync_threads() } else { cluster::sync() }
 }
 
 macro_rules! define {

@@ -10,21 +10,6 @@ use layout::hopper::{Shape, X_COLUMNS};
 use layout::params::{GemmParams, MAP_W, MAP_X, TENSOR_MAP_BYTES};
 use layout::tiled24;
 
-/// Fetches the tensor maps ahead of their first use.
-///
-/// # Safety
-/// `maps` is the address of the tensor maps.
-#[inline(always)]
-pub unsafe fn prefetch(shape: Shape, maps: u64) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        tma::prefetch_map(maps + (MAP_X * TENSOR_MAP_BYTES) as u64);
-        if !shape.sparse {
-            tma::prefetch_map(maps + (MAP_W * TENSOR_MAP_BYTES) as u64);
-        }
-    }
-}
-
 /// Fills the stages of all of the block's segments.
 ///
 /// # Safety
@@ -44,6 +29,10 @@ pub unsafe fn produce(
     let last_row_block = tiled24::row_blocks(p.n) - 1;
     // SAFETY: the maps are the caller's; a stage is empty when it is filled, and has the room.
     unsafe {
+        tma::prefetch_map(map(MAP_X));
+        if !shape.sparse {
+            tma::prefetch_map(map(MAP_W));
+        }
         while let Some(segment) = segments.next() {
             let (m0, n0) = origin(segment.tile);
             for block in segment.first..segment.last {
