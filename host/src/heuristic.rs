@@ -150,7 +150,7 @@ fn schedules(
     if few && k_blocks >= LEAST_SLICE {
         schedules.push(Schedule::StreamK);
     }
-    if tiles < slots {
+    if tiles < slots && kernel.shares() {
         let long_enough = |&slices: &u32| k_blocks >= LEAST_SLICE * slices as usize;
         schedules.extend(SLICES.into_iter().filter(long_enough).map(Schedule::SplitK));
     }

@@ -109,7 +109,7 @@ pub(crate) struct Grid {
 
 impl Choice {
     /// Works the schedule out for `[m, n, k]`. Where too many tiles would be shared for the counters,
-    /// or there are none, blocks compute whole tiles whatever the schedule says.
+    /// or there are none, or the kernel cannot share tiles, blocks compute whole tiles whatever the schedule says.
     ///
     /// # Errors
     /// More tiles than a grid can have, or a number of slices that [`Schedule::SplitK`] does not allow.
@@ -152,6 +152,7 @@ impl Choice {
         };
         let left = tiles.saturating_sub(waves * blocks);
         let fits = left * cluster <= COUNTERS as u64 && tiles > 0 && blocks * cluster <= MAX_GRID;
+        let fits = fits && kernel.shares();
         let (blocks, waves, units) = if fits { (blocks, waves, units) } else { whole };
         Ok(Grid { blocks: (blocks * cluster) as u32, waves: waves as u32, units: units as u32 })
     }

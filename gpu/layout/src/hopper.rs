@@ -33,6 +33,8 @@ pub const MAX_SHARED: u32 = 227 * 1024;
 const ALIGN: u32 = 1024;
 /// Barriers of all stages, full and empty, of the consumers' turns, and a word for each of them.
 const BARRIER_BYTES: u32 = 256;
+/// See [`Shape::shares`].
+const MOST_SHARED: u32 = 160;
 /// See [`Shape::lead`]: in columns of K.
 const LEAD_K: u32 = 128;
 /// Most boxes of Y that a consumer stages at a time.
@@ -76,6 +78,12 @@ impl Shape {
     /// so that one's features are finished while the other multiplies; 0 where they do not.
     pub const fn lead(self) -> u32 {
         if self.ping_pong || self.subtiles() != 2 { 0 } else { LEAD_K / self.bk }
+    }
+
+    /// Whether several blocks may share a tile. With more accumulators than this a thread has no registers left for
+    /// adding up partial sums.
+    pub const fn shares(self) -> bool {
+        self.bm / 2 * self.subtiles() <= MOST_SHARED
     }
 
     /// Bytes of the X tile of a stage: blocks of [`X_COLUMNS`] columns, one after the other.

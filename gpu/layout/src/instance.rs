@@ -98,15 +98,9 @@ macro_rules! sm90_dense_instances {
             Sm90Dense
             sm90_dense_f16_256x128x64 sm90_dense_bf16_256x128x64 [256, 128, 64] 4 1 false;
             sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
-            sm90_dense_f16_128x256x64 sm90_dense_bf16_128x256x64 [128, 256, 64] 4 1 false;
-            sm90_dense_f16_128x256x64_c2 sm90_dense_bf16_128x256x64_c2 [128, 256, 64] 4 2 false;
-            sm90_dense_f16_160x256x64 sm90_dense_bf16_160x256x64 [160, 256, 64] 4 1 false;
+            sm90_dense_f16_192x128x64_pingpong sm90_dense_bf16_192x128x64_pingpong [192, 128, 64] 5 1 true;
             sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 true;
-            sm90_dense_f16_192x256x64 sm90_dense_bf16_192x256x64 [192, 256, 64] 3 1 false;
-            sm90_dense_f16_64x128x128 sm90_dense_bf16_64x128x128 [64, 128, 128] 4 1 false;
-            sm90_dense_f16_32x128x128 sm90_dense_bf16_32x128x128 [32, 128, 128] 5 1 false;
             sm90_dense_f16_16x128x128 sm90_dense_bf16_16x128x128 [16, 128, 128] 6 1 false;
-            sm90_dense_f16_16x128x64 sm90_dense_bf16_16x128x64 [16, 128, 64] 11 1 false;
             sm90_dense_f16_64x128x64 sm90_dense_bf16_64x128x64 [64, 128, 64] 8 1 false;
         }
     };
@@ -120,11 +114,7 @@ macro_rules! sm90_sparse24_instances {
             Sm90Sparse24
             sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 5 2 false;
             sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 5 1 false;
-            sm90_sparse24_f16_64x128x128_c2 sm90_sparse24_bf16_64x128x128_c2 [64, 128, 128] 6 2 false;
-            sm90_sparse24_f16_64x128x64 sm90_sparse24_bf16_64x128x64 [64, 128, 64] 11 1 false;
             sm90_sparse24_f16_192x256x64 sm90_sparse24_bf16_192x256x64 [192, 256, 64] 4 1 false;
-            sm90_sparse24_f16_192x256x64_c2 sm90_sparse24_bf16_192x256x64_c2 [192, 256, 64] 4 2 false;
-            sm90_sparse24_f16_160x256x64_c2 sm90_sparse24_bf16_160x256x64_c2 [160, 256, 64] 5 2 false;
             sm90_sparse24_f16_160x256x64 sm90_sparse24_bf16_160x256x64 [160, 256, 64] 5 1 false;
             sm90_sparse24_f16_128x256x128 sm90_sparse24_bf16_128x256x128 [128, 256, 128] 3 1 false;
             sm90_sparse24_f16_128x128x128_pingpong sm90_sparse24_bf16_128x128x128_pingpong [128, 128, 128] 4 1 true;
@@ -265,6 +255,14 @@ impl Instance {
             cluster: self.cluster,
             ping_pong: self.ping_pong,
         })
+    }
+
+    /// Whether its blocks may share a tile.
+    pub const fn shares(&self) -> bool {
+        match self.hopper() {
+            Some(shape) => shape.shares(),
+            None => true,
+        }
     }
 
     /// Threads of a block.

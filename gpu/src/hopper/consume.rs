@@ -29,9 +29,41 @@ pub struct Consumer {
     pub member: u32,
     /// Index of the thread in the warpgroup.
     pub thread: u32,
+    /// Descriptors of its operands in the first stage, without the half that is the same in all.
+    x: u32,
+    w: u32,
+    /// Where the thread's metadata is in the first stage.
+    metadata: u32,
 }
 
+/// What descriptors count in: bytes.
+const UNIT: u32 = 16;
+/// From an instruction's values, and metadata, to those of the next in a block.
+const SUBTILE_VALUES: u32 = tiled24::values(ROWS, 0);
+const SUBTILE_METADATA: u32 = tiled24::metadata(ROWS / BLOCK_ROWS as u32) - tiled24::metadata(0);
+
 impl Consumer {
+    /// Consumer `place` of the block, `member` of its team, as thread `thread` of the warpgroup.
+    #[inline(always)]
+    pub fn new(shape: Shape, place: u32, member: u32, thread: u32) -> Self {
+        let (x_tile, w_tile) = (shared::base(), shared::base() + shape.x_bytes());
+        let x = descriptor::k_major(Swizzle::B128, shape.bm, x_tile, 0) as u32;
+        let first = member * shape.subtiles() * ROWS;
+        if !shape.sparse {
+            let w = w_tile + first * X_COLUMNS * 2;
+            let w = descriptor::k_major(Swizzle::B128, shape.bn, w, 0) as u32;
+            return Self { shape, place, member, thread, x, w, metadata: 0 };
+        }
+        let (rows, row) = (first / tiled24::ROWS, first % tiled24::ROWS);
+        let block = w_tile + rows * shape.w_row_bytes();
+        let w = block + tiled24::values(row, 0);
+        let w = descriptor::k_major(Swizzle::B64, tiled24::ROWS, w, 0) as u32;
+        // 16 rows belong to a warp, a word to a lane.
+        let sixteen = row / BLOCK_ROWS as u32 + thread / 32;
+        let metadata = block + tiled24::metadata(sixteen) + thread % 32 * 4;
+        Self { shape, place, member, thread, x, w, metadata }
+    }
+
     /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `started` when the last
     /// products have been started.
     ///
@@ -238,14 +270,6 @@ impl Consumer {
         ring.advance();
     }
 
-    /// Where the first row of the consumer's instruction `s` is in a sparse W: in which rows of blocks, in which row
-    /// of a block.
-    #[inline(always)]
-    fn rows(&self, s: u32) -> (u32, u32) {
-        let row = (self.member * self.shape.subtiles() + s) * ROWS;
-        (row / tiled24::ROWS, row % tiled24::ROWS)
-    }
-
     /// Waits for the stage, and loads the thread's metadata.
     ///
     /// # Safety
@@ -263,12 +287,9 @@ impl Consumer {
             if !shape.sparse {
                 return metadata;
             }
+            // The rows of an instruction follow those of the one before, in the same block.
             for s in 0..S {
-                // 16 rows belong to a warp, a word to a lane.
-                let (rows, row) = self.rows(s as u32);
-                let sixteen = row / BLOCK_ROWS as u32 + self.thread / 32;
-                let at = ring.stage() + shape.x_bytes() + rows * shape.w_row_bytes();
-                let at = at + tiled24::metadata(sixteen) + self.thread % 32 * 4;
+                let at = ring.stage_offset() + self.metadata + s as u32 * SUBTILE_METADATA;
                 for i in 0..WORDS {
                     metadata[s][i] = shared::load_u32(at + i as u32 * tiled24::BLOCK_BYTES);
                 }
@@ -290,37 +311,39 @@ impl Consumer {
         subtiles: Range<usize>,
     ) {
         let shape = self.shape;
-        let (x_tile, w_tile) = (ring.stage(), ring.stage() + shape.x_bytes());
-        let x = descriptor::k_major(Swizzle::B128, shape.bm, x_tile, 0);
-        let x_at = |chunk| x + descriptor::step(Swizzle::B128, shape.bm, chunk);
+        let stage = ring.stage_offset() / UNIT;
+        let whole = |low: u32, swizzle| {
+            low as u64 | descriptor::k_major(swizzle, 0, 0, 0) & 0xffff_ffff_0000_0000
+        };
+        let x_at = |chunk| {
+            let chunk = descriptor::step(Swizzle::B128, shape.bm, chunk) as u32;
+            whole(self.x + stage + chunk, Swizzle::B128)
+        };
         wgmma::fence();
         // SAFETY: the descriptors lead into the stage; the metadata is legal.
         unsafe {
             if shape.sparse {
-                let w_at = |s: usize, i: usize| {
-                    let (rows, row) = self.rows(s as u32);
-                    let at = w_tile + rows * shape.w_row_bytes() + tiled24::values(row, 0);
-                    let w = descriptor::k_major(Swizzle::B64, tiled24::ROWS, at, 0);
-                    w + (i as u32 * tiled24::BLOCK_BYTES / 16) as u64
+                let w_at = |s: usize, i: usize, half: u32| {
+                    let at = s as u32 * SUBTILE_VALUES + i as u32 * tiled24::BLOCK_BYTES;
+                    whole(self.w + stage + at / UNIT + half * 2, Swizzle::B64)
                 };
                 // Two products to K = 64: 32 bytes of a row of values, 64 bytes of X.
                 for i in 0..WORDS {
                     for s in subtiles.clone() {
                         let x = x_at(i as u32 * 8);
-                        T::mma_sparse::<0, 1>(&mut acc[s], w_at(s, i), x, metadata[s][i]);
+                        T::mma_sparse::<0, 1>(&mut acc[s], w_at(s, i, 0), x, metadata[s][i]);
                     }
                     for s in subtiles.clone() {
                         let x = x_at(i as u32 * 8 + 4);
-                        T::mma_sparse::<1, 1>(&mut acc[s], w_at(s, i) + 2, x, metadata[s][i]);
+                        T::mma_sparse::<1, 1>(&mut acc[s], w_at(s, i, 1), x, metadata[s][i]);
                     }
                 }
             } else {
-                let first = w_tile + self.member * shape.subtiles() * ROWS * X_COLUMNS * 2;
-                let w = descriptor::k_major(Swizzle::B128, shape.bn, first, 0);
                 for chunk in (0..shape.bk / 8).step_by(2) {
                     for s in subtiles.clone() {
-                        let rows = (s as u32 * ROWS * X_COLUMNS * 2 / 16) as u64;
-                        let w = w + rows + descriptor::step(Swizzle::B128, shape.bn, chunk);
+                        let rows = s as u32 * ROWS * X_COLUMNS * 2 / UNIT;
+                        let chunk_w = descriptor::step(Swizzle::B128, shape.bn, chunk) as u32;
+                        let w = whole(self.w + stage + rows + chunk_w, Swizzle::B128);
                         T::mma::<1>(&mut acc[s], w, x_at(chunk));
                     }
                 }

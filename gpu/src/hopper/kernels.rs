@@ -78,7 +78,7 @@ unsafe fn gemm<
             setmaxnreg::increase::<MANY>();
             let member = if shape.ping_pong { 0 } else { warpgroup };
             let thread = thread::thread_idx_x() % WARPGROUP;
-            let consumer = Consumer { shape, place: warpgroup, member, thread };
+            let consumer = Consumer::new(shape, warpgroup, member, thread);
             let team = Team {
                 thread: member * WARPGROUP + thread,
                 worker,
@@ -142,15 +142,16 @@ unsafe fn gemm<
                     let feature0 = tile0 + member * shape.subtiles() * ROWS;
                     let sync = || thread::sync_some(1 + CONSUMERS + warpgroup - member, TEAM);
                     let mut sums = acc;
-                    let complete = segment.complete_with::<_, TEAM>(
-                        p,
-                        acc.as_flattened().as_chunks::<4>().0,
-                        |four| four,
-                        sums.as_flattened_mut().as_chunks_mut::<4>().0,
-                        shape.bm * shape.bn * 4,
-                        team,
-                        sync,
-                    );
+                    let complete = !shape.shares()
+                        || segment.complete_with::<_, TEAM>(
+                            p,
+                            acc.as_flattened().as_chunks::<4>().0,
+                            |four| four,
+                            sums.as_flattened_mut().as_chunks_mut::<4>().0,
+                            shape.bm * shape.bn * 4,
+                            team,
+                            sync,
+                        );
                     if complete {
                         consumer.finish::<T, S, R, PENDING>(
                             p, maps, &mut sums, &staged, token0, feature0,

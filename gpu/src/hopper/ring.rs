@@ -49,6 +49,12 @@ impl Ring {
         self.base + self.slot * self.shape.stage_bytes()
     }
 
+    /// Its offset from the first stage, in bytes.
+    #[inline(always)]
+    pub fn stage_offset(&self) -> u32 {
+        self.slot * self.shape.stage_bytes()
+    }
+
     /// Its barrier that it is full.
     #[inline(always)]
     pub fn full(&self) -> u32 {
