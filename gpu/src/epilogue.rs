@@ -218,7 +218,7 @@ const GELU: u32 = Activation::Gelu as u32;
 const GELU_TANH: u32 = Activation::GeluTanh as u32;
 const SILU: u32 = Activation::Silu as u32;
 /// What changes nothing by being added, not even the sign of a zero.
-pub const NOTHING: f32 = -0.0;
+const NOTHING: f32 = -0.0;
 
 /// Whether all features of a lane from `feature` on exist and may be accessed together.
 #[inline(always)]

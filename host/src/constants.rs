@@ -130,18 +130,26 @@ mod tests {
             let constants = Constants::of(&bare(), at);
             let plain = ptx::entry(ptx::module_of(name), name).unwrap();
             let text = ptx::specialized(name, &constants).unwrap();
+            // Of a word, or of half of it.
             let loads = |text: &str, at: usize| {
-                let place = format!("[{name}_param_0+{at}]");
-                text.lines().filter(|line| line.contains(&place)).count()
+                let places = [at, at + 4].map(|at| format!("[{name}_param_0+{at}]"));
+                text.lines().filter(|line| places.iter().any(|place| line.contains(place))).count()
             };
+            let mut all = 0;
             for (at, _) in constants.words() {
-                assert_eq!(loads(&plain, at), 1, "{name}: loads of byte {at}");
+                let count = loads(&plain, at);
+                // Kernels that finish Y in one way alone do not read what the other ways take.
+                assert!(
+                    count == 1 || count == 0 && !kernel.shares(),
+                    "{name}: {count} of byte {at}"
+                );
                 assert_eq!(loads(&text, at), 0, "{name}: loads of byte {at}");
+                all += count;
             }
             let changed = plain.lines().zip(text.lines()).filter(|(a, b)| a != b);
             let changed: Vec<_> = changed.map(|(_, new)| new.trim()).collect();
-            assert_eq!(changed.len(), constants.words().count(), "{name}: {changed:?}");
-            assert!(changed.iter().all(|line| line.starts_with("mov.b64 ")), "{changed:?}");
+            assert_eq!(changed.len(), all, "{name}: {changed:?}");
+            assert!(changed.iter().all(|line| line.starts_with("mov.b")), "{changed:?}");
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::schedule::{Choice, Grid};
 use layout::activation::Activation;
 use layout::instance::{Dtype, Instance};
 use layout::params::{
-    ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams, HopperParams,
-    Output, TileParams, partial_slot,
+    ALIGNED_EPILOGUE, ALIGNED_STORE, ALIGNED_W, ALIGNED_X, COUNTERS, CompressParams, GemmParams,
+    HopperParams, Output, TileParams, partial_slot,
 };
 use reference::Element;
 use std::marker::PhantomData;
@@ -296,6 +296,11 @@ pub fn linear<T: Element + Value + OutputOf<T>>(
     Ok(y)
 }
 
+/// Whether a Y of 16-byte alignment makes [`ALIGNED_STORE`].
+pub(crate) fn stores(output: Output, gated: bool, residual: bool) -> bool {
+    output == Output::Input && !gated && !residual
+}
+
 /// Which operands kernels may touch several elements at a time: the `ALIGNED_*` bits.
 pub(crate) fn alignment<T: Element + Value, O: OutputOf<T>>(
     x: &Matrix<T>,
@@ -311,9 +316,12 @@ pub(crate) fn alignment<T: Element + Value, O: OutputOf<T>>(
         && epilogue.c.filter(|_| epilogue.beta != 0.0).is_none_or(Matrix::is_aligned_by_fours)
         && epilogue.bias.is_none_or(|bias| bias.address().is_multiple_of(8));
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    let residual = epilogue.c.is_some() && epilogue.beta != 0.0;
+    let stored_whole = stores(O::OUTPUT, epilogue.gated, residual) && y.is_aligned();
     flag(x.is_aligned(), ALIGNED_X)
         | flag(w_aligned, ALIGNED_W)
         | flag(epilogue_aligned, ALIGNED_EPILOGUE)
+        | flag(stored_whole, ALIGNED_STORE)
 }
 
 fn check_shapes<T: Element + Value, O: OutputOf<T>>(

@@ -7,21 +7,24 @@ use layout::hopper::{ROWS, Shape, X_COLUMNS};
 use layout::instance::{Dtype, Instance};
 use layout::params::{
     ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y, OVERLAPPED,
-    Output,
 };
 
-/// Whether a Hopper kernel takes operands of this alignment (the `ALIGNED_*` bits) and these extents: those that
-/// tensor maps can describe.
-pub(crate) fn takes(sparse: bool, aligned: u32, extents: [usize; 3]) -> bool {
-    let needed = if sparse { ALIGNED_X } else { ALIGNED_X | ALIGNED_W };
-    aligned & needed == needed && !extents.contains(&0)
+/// The `ALIGNED_*` bits that `shape` needs: of operands that tensor maps describe.
+fn needed(shape: Shape) -> u32 {
+    let w = if shape.sparse { 0 } else { ALIGNED_W };
+    let y = if shape.shares() { 0 } else { ALIGNED_STORE };
+    ALIGNED_X | w | y
+}
+
+/// Whether `shape` takes operands of this alignment (the `ALIGNED_*` bits) and these extents.
+pub(crate) fn takes(shape: Shape, aligned: u32, extents: [usize; 3]) -> bool {
+    aligned & needed(shape) == needed(shape) && !extents.contains(&0)
 }
 
 /// Names what of `gemm` keeps `kernel` from taking it.
-fn check(kernel: &Instance, gemm: &GemmParams) -> Result<()> {
+fn check(kernel: &Instance, shape: Shape, gemm: &GemmParams) -> Result<()> {
     let extents = [gemm.m, gemm.n, gemm.k].map(|extent| extent as usize);
-    let sparse = kernel.family.is_sparse();
-    if takes(sparse, gemm.aligned, extents) {
+    if takes(shape, gemm.aligned, extents) {
         return Ok(());
     }
     let [m, n, k] = extents;
@@ -30,9 +33,15 @@ fn check(kernel: &Instance, gemm: &GemmParams) -> Result<()> {
     } else {
         let limit = "at a multiple of 16 bytes, rows at multiples of 16 bytes";
         let at = |address, stride| format!("at {address:#x}, rows {stride} elements apart");
-        match gemm.aligned & ALIGNED_X {
-            0 => ("X", at(gemm.x, gemm.ldx), limit),
-            _ => ("W", at(gemm.w, gemm.ldw), limit),
+        let missing = needed(shape) & !gemm.aligned;
+        if missing & ALIGNED_X != 0 {
+            ("X", at(gemm.x, gemm.ldx), limit)
+        } else if missing & ALIGNED_W != 0 {
+            ("W", at(gemm.w, gemm.ldw), limit)
+        } else {
+            let limit = "of X's type, neither gated nor added to C, at a multiple of 16 bytes, \
+                         rows at multiples of 16 bytes";
+            ("Y", at(gemm.y, gemm.ldy), limit)
         }
     };
     Err(invalid(format!("{what} of {}", kernel.name), value, limit))
@@ -50,16 +59,12 @@ pub(crate) fn params(
     gemm: &GemmParams,
     tiles: Option<&dyn Memory>,
 ) -> Result<HopperParams> {
-    check(kernel, gemm)?;
+    check(kernel, shape, gemm)?;
     let element = match kernel.dtype {
         Dtype::F16 => MapElement::F16,
         Dtype::Bf16 => MapElement::Bf16,
     };
-    let stores = gemm.output == Output::Input as u32
-        && gemm.gated == 0
-        && gemm.c == 0
-        && gemm.y.is_multiple_of(16)
-        && gemm.ldy.is_multiple_of(8);
+    let stores = gemm.aligned & ALIGNED_STORE != 0;
     let map = |address, columns, rows, pitch| TensorMap {
         address,
         element,
@@ -87,8 +92,7 @@ pub(crate) fn params(
     }
     let lead = shape.lead();
     let overlapped = stores && gemm.units == 0 && lead > 0 && gemm.k.div_ceil(shape.bk) >= 2 * lead;
-    let bit = |set, bit| if set { bit } else { 0 };
-    let aligned = gemm.aligned | bit(stores, ALIGNED_STORE) | bit(overlapped, OVERLAPPED);
+    let aligned = gemm.aligned | if overlapped { OVERLAPPED } else { 0 };
     let w = tiles.map_or(gemm.w, Memory::address);
     Ok(HopperParams { maps, gemm: GemmParams { w, aligned, ..*gemm } })
 }

@@ -41,7 +41,7 @@ pub fn obstacle(kernel: &Instance, device: &DeviceInfo) -> Option<String> {
 /// Whether `kernel` takes the operands of `problem`. The Hopper kernels want them aligned.
 pub fn takes(kernel: &Instance, problem: &Problem) -> bool {
     let extents = [problem.m, problem.n, problem.k];
-    !kernel.family.is_hopper() || hopper::takes(problem.sparse, problem.aligned, extents)
+    kernel.hopper().is_none_or(|shape| hopper::takes(shape, problem.aligned, extents))
 }
 
 /// The kernels for dense or sparse W of type `dtype` that `device` can run, to choose from without being

@@ -39,23 +39,32 @@ pub fn specialized(name: &str, constants: &Constants) -> Option<String> {
 /// `text`, a module with the kernel `entry`, with these parameters compiled in.
 pub fn specialize(text: String, entry: &str, constants: &Constants) -> String {
     constants.words().fold(text, |text, (at, value)| {
-        let Some((start, register, end)) = find_load(&text, entry, at) else { return text };
-        format!("{}mov.b64 \t{register}, {value};{}", &text[..start], &text[end..])
+        let halves = [(at, value as u32 as u64), (at + 4, value >> 32)];
+        let text = replace_load(text, entry, "b64", at, value);
+        halves.into_iter().fold(text, |text, (at, half)| replace_load(text, entry, "b32", at, half))
     })
 }
 
-/// Where `text` loads the 8-byte word at `at` of the parameter block of `entry`, and into which register. LLVM loads
-/// each once; one that it loads otherwise just stays.
-fn find_load<'a>(text: &'a str, entry: &str, at: usize) -> Option<(usize, &'a str, usize)> {
+/// Writes `value` in place of the load of this type at byte `at` of the parameter block of `entry`. LLVM loads each
+/// word once, whole or what is used of it; one that it loads otherwise just stays.
+fn replace_load(text: String, entry: &str, kind: &str, at: usize, value: u64) -> String {
     let address = match at {
         0 => format!(", [{entry}_param_0];"),
         _ => format!(", [{entry}_param_0+{at}];"),
     };
-    let found = text.find(&address)?;
-    let line = text[..found].rfind('\n')? + 1;
-    let load = text[line..found].trim_start();
-    let register = load.strip_prefix("ld.param.b64")?.trim_start();
-    Some((found - load.len(), register, found + address.len()))
+    let load = || {
+        let found = text.find(&address)?;
+        let line = text[..found].rfind('\n')? + 1;
+        let load = text[line..found].trim_start();
+        let register = load.strip_prefix("ld.param.")?.strip_prefix(kind)?.trim_start();
+        Some((found - load.len(), register, found + address.len()))
+    };
+    match load() {
+        Some((start, register, end)) => {
+            format!("{}mov.{kind} \t{register}, {value};{}", &text[..start], &text[end..])
+        }
+        None => text,
+    }
 }
 
 #[cfg(test)]

@@ -80,8 +80,8 @@ impl Shape {
         if self.ping_pong || self.subtiles() != 2 { 0 } else { LEAD_K / self.bk }
     }
 
-    /// Whether several blocks may share a tile. With more accumulators than this a thread has no registers left for
-    /// adding up partial sums.
+    /// Whether several blocks may share a tile, and Y may be of any type, alignment and epilogue. With more
+    /// accumulators than this a thread has no registers left for partial sums and the long way to Y.
     pub const fn shares(self) -> bool {
         self.bm / 2 * self.subtiles() <= MOST_SHARED
     }

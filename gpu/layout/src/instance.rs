@@ -100,8 +100,8 @@ macro_rules! sm90_dense_instances {
             sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
             sm90_dense_f16_192x128x64_pingpong sm90_dense_bf16_192x128x64_pingpong [192, 128, 64] 5 1 true;
             sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 true;
-            sm90_dense_f16_16x128x128 sm90_dense_bf16_16x128x128 [16, 128, 128] 6 1 false;
             sm90_dense_f16_64x128x64 sm90_dense_bf16_64x128x64 [64, 128, 64] 8 1 false;
+            sm90_dense_f16_16x128x64 sm90_dense_bf16_16x128x64 [16, 128, 64] 11 1 false;
         }
     };
 }

@@ -5,16 +5,20 @@
 //! through the epilogue of all kernels, 32 tokens at a time.
 
 use super::consume::{Accumulators, Consumer};
-use crate::epilogue::{NOTHING, Staging, activate};
-use crate::row::{Quad, load_one};
+use crate::epilogue::{Staging, activate};
+use crate::row::Quad;
 use core::cell::Cell;
 use cuda_std::convert::{Convert, fma};
-use cuda_std::{fence, shared, stmatrix, thread, tma};
+use cuda_std::{fence, global, shared, stmatrix, thread, tma};
 use layout::fragment;
 use layout::hopper::{PART_PADDING, PART_TOKENS, ROWS};
 use layout::params::{ALIGNED_STORE, GemmParams, MAP_Y, TENSOR_MAP_BYTES};
 use layout::swizzle;
 
+/// The bias of the two features that a thread has of an instruction, as they are.
+pub type Bias = u32;
+/// The bias that changes nothing by being added, not even the sign of a zero: -0, in both types.
+const NOTHING: u32 = 0x8000;
 /// Tokens that a warp finishes of a part.
 const WARP_TOKENS: u32 = PART_TOKENS / 4;
 
@@ -32,16 +36,17 @@ impl Consumer {
         p: &GemmParams,
         maps: u64,
         acc: &mut Accumulators<S, R>,
+        bias: &[Bias; S],
         staged: &Cell<u32>,
         token0: u32,
         feature0: u32,
     ) {
         // SAFETY: as the caller vouches.
         unsafe {
-            if p.aligned & ALIGNED_STORE != 0 {
+            if !self.shape.shares() || p.aligned & ALIGNED_STORE != 0 {
                 for (s, z) in acc.iter_mut().enumerate() {
                     let feature = feature0 + s as u32 * ROWS;
-                    self.scale::<T, R>(p, z, feature);
+                    self.scale::<T, R>(p, z, bias[s]);
                     self.store_boxes::<T, R, PENDING>(p, maps, z, staged, token0, feature);
                 }
             } else {
@@ -50,28 +55,42 @@ impl Consumer {
         }
     }
 
-    /// Alpha and bias for an instruction's accumulators, whose features begin at `feature`.
+    /// The bias of the thread's features of each instruction, the first of which begins at `feature0`. Loaded
+    /// before the products, so that nobody waits for it after them.
     ///
     /// # Safety
     /// As for [`Self::finish`].
     #[inline(always)]
-    pub unsafe fn scale<T: Convert, const R: usize>(
+    pub unsafe fn bias<T: Convert, const S: usize>(
         &self,
         p: &GemmParams,
-        acc: &mut [f32; R],
-        feature: u32,
-    ) {
-        let bias = |row: u32| {
-            let feature = feature + self.thread / 32 * 16 + self.thread % 32 / 4 + row;
-            if p.bias != 0 && feature < p.n {
+        feature0: u32,
+    ) -> [Bias; S] {
+        let feature0 = feature0 + self.thread / 32 * 16 + self.thread % 32 / 4;
+        let load = |feature: u32| {
+            if p.bias != 0 && p.aligned & ALIGNED_STORE != 0 && feature < p.n {
                 // SAFETY: the bias has N elements.
-                unsafe { load_one::<T>(p.bias + feature as u64 * 2) }
+                unsafe { global::load_u16(p.bias + feature as u64 * 2) as u32 }
             } else {
                 NOTHING
             }
         };
+        core::array::from_fn(|s| {
+            let feature = feature0 + s as u32 * ROWS;
+            load(feature) | load(feature + 8) << 16
+        })
+    }
+
+    /// Alpha and bias for an instruction's accumulators.
+    #[inline(always)]
+    pub fn scale<T: Convert, const R: usize>(
+        &self,
+        p: &GemmParams,
+        acc: &mut [f32; R],
+        bias: Bias,
+    ) {
+        let bias = T::widen(bias);
         // Registers are (feature, token) g, 2q; g, 2q + 1; g + 8, 2q; g + 8, 2q + 1.
-        let bias = [bias(0), bias(8)];
         for (r, z) in acc.iter_mut().enumerate() {
             *z = fma(p.alpha, *z, bias[r % 4 / 2]);
         }

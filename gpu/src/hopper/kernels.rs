@@ -94,6 +94,12 @@ unsafe fn gemm<
                 while let Some(segment) = segments.next() {
                     let (token0, tile0) = origin(segment.tile);
                     let feature0 = tile0 + member * shape.subtiles() * ROWS;
+                    let bias = #[inline(always)]
+                    || consumer.bias::<T, S>(p, feature0);
+                    // Before the products, where there are registers to keep it in.
+                    let early = if shape.shares() { Some(bias()) } else { None };
+                    let bias = #[inline(always)]
+                    || early.unwrap_or_else(bias);
                     rest = consumer.multiply_ahead::<T, S, R, WORDS, CLUSTER, LEAD>(
                         &mut ring,
                         segment.last,
@@ -107,13 +113,13 @@ unsafe fn gemm<
                         },
                         #[inline(always)]
                         |acc| {
-                            consumer.scale::<T, R>(p, acc, feature0);
+                            consumer.scale::<T, R>(p, acc, bias()[0]);
                             consumer.store_boxes::<T, R, PENDING>(
                                 p, maps, acc, &staged, token0, feature0,
                             );
                         },
                     );
-                    consumer.scale::<T, R>(p, &mut rest, feature0 + ROWS);
+                    consumer.scale::<T, R>(p, &mut rest, bias()[S - 1]);
                     place = Some((token0, feature0 + ROWS));
                 }
                 if let Some((token0, feature)) = place {
@@ -131,6 +137,9 @@ unsafe fn gemm<
                         // The first consumer's first turn is before any arrival.
                         mbarrier::wait(ring.turn(warpgroup), (turn / 2 + 1) % 2);
                     }
+                    let (token0, tile0) = origin(segment.tile);
+                    let feature0 = tile0 + member * shape.subtiles() * ROWS;
+                    let bias = consumer.bias::<T, S>(p, feature0);
                     let next = ring.turn(warpgroup ^ 1);
                     let acc =
                         consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
@@ -138,8 +147,6 @@ unsafe fn gemm<
                                 mbarrier::arrive(next);
                             }
                         });
-                    let (token0, tile0) = origin(segment.tile);
-                    let feature0 = tile0 + member * shape.subtiles() * ROWS;
                     let sync = || thread::sync_some(1 + CONSUMERS + warpgroup - member, TEAM);
                     let mut sums = acc;
                     let complete = !shape.shares()
@@ -154,7 +161,7 @@ unsafe fn gemm<
                         );
                     if complete {
                         consumer.finish::<T, S, R, PENDING>(
-                            p, maps, &mut sums, &staged, token0, feature0,
+                            p, maps, &mut sums, &bias, &staged, token0, feature0,
                         );
                     }
                 }

@@ -4,13 +4,13 @@ use super::Problem;
 use crate::device::{Device, Memory};
 use crate::epilogue::{Epilogue, Fused};
 use crate::error::Result;
-use crate::gemm::{Plan, Weight};
+use crate::gemm::{Plan, Weight, stores};
 use crate::matrix::{Matrix, OutputOf, Value};
 use crate::measure::rotation;
 use crate::packed::PackedWeight;
 use crate::schedule::Choice;
 use layout::packed24::LEGAL_NIBBLES;
-use layout::params::{ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, Output};
+use layout::params::{ALIGNED_EPILOGUE, ALIGNED_STORE, ALIGNED_W, ALIGNED_X, Output};
 use reference::Element;
 use reference::random::{Fill, matrix};
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl<T: Element + Value, O: OutputOf<T>> Set<T, O> {
         };
         let fused = problem.fused;
         let columns = if fused.gated { n / 2 } else { n };
-        let y: Matrix<O> = strided(device, m, columns, aligned & ALIGNED_EPILOGUE != 0)?;
+        let y: Matrix<O> = y(device, problem, columns)?;
         let c = || strided(device, m, n, aligned & ALIGNED_EPILOGUE != 0);
         let c: Option<Matrix<O::Addend>> = fused.residual.then(c).transpose()?;
         let vector = |cols| Matrix::uninitialized(device, 1, cols);
@@ -172,6 +172,19 @@ fn strided<V: Value>(
         false => cols + usize::from(cols.is_multiple_of(4)),
     };
     Matrix::uninitialized(device, rows, stride)?.view(0, 0, rows, cols)
+}
+
+/// A Y aligned as `problem` says.
+fn y<V: Value>(device: &Arc<dyn Device>, problem: &Problem, columns: usize) -> Result<Matrix<V>> {
+    let Problem { m, fused, output, aligned, .. } = *problem;
+    let by_fours = aligned & ALIGNED_EPILOGUE != 0;
+    if aligned & ALIGNED_STORE != 0 || !by_fours || !stores(output, fused.gated, fused.residual) {
+        return strided(device, m, columns, by_fours);
+    }
+    // Multiples of 8 bytes, but not of 16.
+    let stride = columns.next_multiple_of(4);
+    let stride = stride + if stride.is_multiple_of(8) { 4 } else { 0 };
+    Matrix::uninitialized(device, m, stride)?.view(0, 0, m, columns)
 }
 
 /// Fills `memory` with `block`, over and over.
@@ -246,10 +259,10 @@ mod tests {
             for sparse in [false, true] {
                 let plain = Problem::new(sparse, Dtype::F16, m, n, k);
                 check::<f16, f16>(plain);
-                check::<f16, f32>(Problem { output: Output::F32, fused: residual, ..plain });
-                check::<f16, i8>(Problem { output: Output::Int8, fused: residual, ..plain });
+                check::<f16, f32>(plain.with_epilogue(residual, Output::F32));
+                check::<f16, i8>(plain.with_epilogue(residual, Output::Int8));
                 if n.is_multiple_of(2) {
-                    check::<f16, f16>(Problem { fused: gated, ..plain });
+                    check::<f16, f16>(plain.with_epilogue(gated, Output::Input));
                 }
                 let bits = if sparse { ALIGNED_W } else { 0 };
                 for aligned in [bits, bits | ALIGNED_X, bits | ALIGNED_EPILOGUE] {

@@ -2,11 +2,11 @@
 
 use crate::device::DeviceInfo;
 use crate::epilogue::{Epilogue, Fused};
-use crate::gemm::{Weight, alignment};
+use crate::gemm::{Weight, alignment, stores};
 use crate::matrix::{Matrix, OutputOf, Value};
 use crate::ptx;
 use layout::instance::Dtype;
-use layout::params::{ALIGNED_EPILOGUE, ALIGNED_W, ALIGNED_X, Output};
+use layout::params::{ALIGNED_EPILOGUE, ALIGNED_STORE, ALIGNED_W, ALIGNED_X, Output};
 use reference::Element;
 
 /// A product, without its operands: all that the choice of a kernel may depend on.
@@ -36,18 +36,19 @@ impl Problem {
     pub fn new(sparse: bool, dtype: Dtype, m: usize, n: usize, k: usize) -> Self {
         let flag = |set: bool, bit: u32| if set { bit } else { 0 };
         let rows_of_k = k.is_multiple_of(8);
-        let aligned = flag(rows_of_k, ALIGNED_X)
-            | flag(sparse || rows_of_k, ALIGNED_W)
-            | flag(n.is_multiple_of(4), ALIGNED_EPILOGUE);
+        let aligned = flag(rows_of_k, ALIGNED_X) | flag(sparse || rows_of_k, ALIGNED_W);
         let (fused, output) = (Fused::default(), Output::Input);
-        Self { sparse, dtype, m, n, k, fused, output, aligned }
+        Self { sparse, dtype, m, n, k, fused, output, aligned }.with_epilogue(fused, output)
     }
 
     /// The same product with `fused` behind it and a Y of type `output`, of operands without gaps.
     pub fn with_epilogue(self, fused: Fused, output: Output) -> Self {
         let columns = if fused.gated { self.n / 2 } else { self.n };
-        let bit = if columns.is_multiple_of(4) { ALIGNED_EPILOGUE } else { 0 };
-        Self { fused, output, aligned: self.aligned & !ALIGNED_EPILOGUE | bit, ..self }
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        let whole = stores(output, fused.gated, fused.residual) && columns.is_multiple_of(8);
+        let y = flag(columns.is_multiple_of(4), ALIGNED_EPILOGUE) | flag(whole, ALIGNED_STORE);
+        let aligned = self.aligned & !(ALIGNED_EPILOGUE | ALIGNED_STORE) | y;
+        Self { fused, output, aligned, ..self }
     }
 
     /// That of these operands.
@@ -82,7 +83,7 @@ impl Problem {
     /// What a record of this problem on `device` is stored under:
     ///
     /// ```text
-    /// op=sparse;m=4096;n=14336;k=4096;dtype=f16;epilogue=bias-silu;y=f16;layout=xwy;gpu=NVIDIA H200;sm=90;driver=13.0 (580.159.04);ptx=<64 digits>
+    /// op=sparse;m=4096;n=14336;k=4096;dtype=f16;epilogue=bias-silu;y=f16;layout=xwys;gpu=NVIDIA H200;sm=90;driver=13.0 (580.159.04);ptx=<64 digits>
     /// ```
     ///
     /// One line of `name=value`, separated by `;`, always all of them and in this order:
@@ -94,7 +95,7 @@ impl Problem {
     /// | `dtype` | type of X, W and bias: `f16` or `bf16` |
     /// | `epilogue` | a name of [`Fused`] |
     /// | `y` | type of Y: `f16`, `bf16`, `f32` or `int8` |
-    /// | `layout` | which of `x`, `w` and `y` (with C and bias) kernels may touch several elements at a time, or `-` |
+    /// | `layout` | which of `x`, `w` and `y` (with C and bias) kernels may touch several elements at a time, `s` where a tensor map can store Y, or `-` |
     /// | `gpu`, `sm`, `driver` | [`DeviceInfo`], a `;` in it replaced by `,`; `sm` without a dot |
     /// | `ptx` | [`ptx::BLAKE3`] |
     ///
@@ -109,7 +110,8 @@ impl Problem {
             Output::F32 => "f32",
             Output::Int8 => "int8",
         };
-        let bits = [(ALIGNED_X, 'x'), (ALIGNED_W, 'w'), (ALIGNED_EPILOGUE, 'y')];
+        let bits =
+            [(ALIGNED_X, 'x'), (ALIGNED_W, 'w'), (ALIGNED_EPILOGUE, 'y'), (ALIGNED_STORE, 's')];
         let aligned = bits.into_iter().filter(|(bit, _)| self.aligned & bit != 0);
         let layout = aligned.map(|(_, name)| name).collect::<String>();
         let plain = |text: &str| text.replace(';', ",");
@@ -149,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_what_stores_of_older_versions_hold() {
+    fn the_key_names_all_that_matters() {
         let plain = Problem::new(true, Dtype::F16, 4096, 14336, 4096);
-        let want = "op=sparse;m=4096;n=14336;k=4096;dtype=f16;epilogue=none;y=f16;layout=xwy;\
+        let want = "op=sparse;m=4096;n=14336;k=4096;dtype=f16;epilogue=none;y=f16;layout=xwys;\
                     gpu=NVIDIA H200;sm=90;driver=13.0 (580.159.04);ptx=";
         assert_eq!(plain.key(&device()), format!("{want}{}", ptx::BLAKE3));
 
@@ -178,6 +180,9 @@ mod tests {
         let all = ALIGNED_X | ALIGNED_W | ALIGNED_EPILOGUE;
         let gated = Fused { gated: true, ..Default::default() };
         assert_eq!(aligned(Fused::default(), Output::Int8), all);
+        assert_eq!(aligned(Fused::default(), Output::Input), all);
+        assert_eq!(Problem { n: 16, ..problem }.with_epilogue(gated, Output::F32).aligned, all);
+        assert_eq!(Problem::new(false, Dtype::F16, 8, 16, 8).aligned, all | ALIGNED_STORE);
         assert_eq!(aligned(gated, Output::Input), ALIGNED_X | ALIGNED_W);
         assert_eq!(problem.with_epilogue(gated, Output::F32).output, Output::F32);
     }

@@ -1,41 +1,45 @@
 //! What a Hopper kernel is expected to take. Its blocks are persistent, one to a multiprocessor, so what counts is how
 //! many tiles the busiest one computes. Fitted to the times of all kernels on cubes and llama on one H200
-//! (docs/tuning.md): the choice takes 1.002 times the best (geometric mean).
+//! (docs/tuning.md): the choice takes 1.001 times the best (geometric mean).
 
 use crate::device::DeviceInfo;
 use crate::schedule::{Choice, Schedule};
 use layout::instance::Instance;
 
 /// Floating-point operations per microsecond and multiprocessor.
-const DENSE_RATE: f64 = 783e6 / 132.0;
-const SPARSE_RATE: f64 = 1294e6 / 132.0;
+const DENSE_RATE: f64 = 814e6 / 132.0;
+const SPARSE_RATE: f64 = 1277e6 / 132.0;
 /// Bytes per microsecond from memory: of rows of W, and of the tiles of a sparse one.
-const DENSE_MEMORY_RATE: f64 = 3.7e6;
-const SPARSE_MEMORY_RATE: f64 = 4.2e6;
-/// Microseconds of a launch, of one of clusters besides, until the first 64 columns of K have come, and of the epilogue
-/// of 128x256 accumulators.
-const LAUNCH: f64 = 3.1;
-const CLUSTER: f64 = 0.6;
-const FILL: f64 = 0.86;
-const EPILOGUE: f64 = 1.1;
+const DENSE_MEMORY_RATE: f64 = 4.15e6;
+const SPARSE_MEMORY_RATE: f64 = 4.37e6;
+/// Microseconds of a launch, of one of clusters besides, until the first 64 columns of K have come, and of what
+/// is left of the epilogue of 128x256 accumulators.
+const LAUNCH: f64 = 3.96;
+const CLUSTER: f64 = 0.5;
+const FILL: f64 = 0.95;
+const EPILOGUE: f64 = 0.12;
 /// Microseconds that split-K adds, and per 100 kB of partial sums that a multiprocessor writes and reads. Stream-K
 /// adds as much, and computes on all multiprocessors to the end.
-const SPLIT_K: f64 = 2.4;
-const SPLIT_K_100KB: f64 = 3.1;
+const SPLIT_K: f64 = 2.1;
+const SPLIT_K_100KB: f64 = 3.5;
 
 /// The rate of a tile relative to that of 256x128.
 fn efficiency(kernel: &Instance) -> f64 {
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
-        (false, 256, ..) if kernel.cluster == 1 => 0.985,
+        (false, 256, ..) if kernel.cluster == 1 => 0.994,
+        (false, 192, ..) => 1.015,
         (false, 128, ..) => 0.93,
         (false, 64, ..) => 0.74,
-        (true, 256, ..) if kernel.cluster == 1 => 0.99,
-        (true, 128, 256, _) => 0.95,
-        (true, 128, _, 128) => 0.87,
-        (true, 128, ..) => 0.84,
-        (true, 64, ..) => 0.655,
-        (true, 32, ..) => 0.48,
-        (true, 16, ..) => 0.26,
+        (false, 16, ..) => 0.25,
+        (true, 256, ..) if kernel.cluster == 1 => 0.98,
+        (true, 192, ..) => 1.053,
+        (true, 160, ..) => 1.004,
+        (true, 128, 256, _) => 0.97,
+        (true, 128, _, 128) => 0.9,
+        (true, 128, ..) => 0.866,
+        (true, 64, ..) => 0.69,
+        (true, 32, ..) => 0.424,
+        (true, 16, ..) => 0.267,
         _ => 1.0,
     }
 }

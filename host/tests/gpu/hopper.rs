@@ -9,6 +9,11 @@ pub fn kernels(dtype: Dtype) -> impl Iterator<Item = &'static Instance> {
     kernels_of(dtype).filter(|kernel| kernel.family.is_hopper())
 }
 
+/// Those that finish Y in any way: without the ones that only store it by tensor map.
+pub fn kernels_for_any_y(dtype: Dtype) -> impl Iterator<Item = &'static Instance> {
+    kernels(dtype).filter(|kernel| kernel.shares())
+}
+
 /// K of fewer blocks than stages, of several and of a part of one; N and Y that a tensor map can store, and not;
 /// clusters of which one block has nothing to do, and an odd number of feature tiles.
 const SHAPES: [(usize, usize, usize); 8] = [
@@ -25,13 +30,16 @@ const SHAPES: [(usize, usize, usize); 8] = [
 fn exact<T: Element + Value + OutputOf<T>>(shapes: &[(usize, usize, usize)]) {
     let depth = exact_depth::<T>() / 8 * 8;
     for kernel in kernels(T::DTYPE) {
-        for &(m, n, k) in shapes {
+        let takes = |&&(_, n, _): &&(usize, usize, usize)| kernel.shares() || n.is_multiple_of(8);
+        for &(m, n, k) in shapes.iter().filter(takes) {
             Case::<T, T>::new((m, n, k.min(depth)), Fill::Integers).assert_exact(kernel);
         }
         // Rows that are further apart than they are long.
         let mut case = Case::<T, T>::new((65, 136, depth.min(200)), Fill::Integers);
         case.shift = 8;
         case.assert_exact(kernel);
+    }
+    for kernel in kernels_for_any_y(T::DTYPE) {
         Case::<T, f32>::new((33, 136, 1000), Fill::Integers).assert_exact(kernel);
     }
 }
@@ -63,7 +71,7 @@ fn persistent_blocks_walk_through_their_tiles() {
 
 #[test]
 fn hopper_kernels_share_tiles() {
-    for kernel in kernels(Dtype::F16) {
+    for kernel in kernels_for_any_y(Dtype::F16) {
         let k_blocks = |blocks: usize| (kernel.bk as usize * blocks - 8).min(1000);
         let (bm, bn) = (kernel.bm as usize, (kernel.bn * kernel.cluster) as usize);
         for schedule in [Schedule::SplitK(2), Schedule::SplitK(5), Schedule::StreamK] {
@@ -105,7 +113,7 @@ where
     i8: OutputOf<T>,
 {
     let fill = Fill::Normal;
-    for (at, kernel) in kernels(T::DTYPE).enumerate() {
+    for (at, kernel) in kernels_for_any_y(T::DTYPE).enumerate() {
         let activation = |form: usize| Activation::ALL[(at + form) % Activation::ALL.len()];
         let mut case = Case::<T, T>::new((35, 67, 72), fill);
         (case.bias, case.activation) = (Some(matrix(fill, 3, 1, 67)), activation(0));
@@ -130,6 +138,9 @@ fn hopper_kernels_pass_infinities_and_nans_on() {
     for kernel in kernels(Dtype::F16) {
         let special = Fill::Special;
         Case::<f16, f16>::new((70, 88, 200), special).assert_close(kernel);
+    }
+    for kernel in kernels_for_any_y(Dtype::F16) {
+        let special = Fill::Special;
         let case = Case::<f16, f16>::new((70, 88, 72), special);
         case.with_everything(Activation::Silu, special).assert_close(kernel);
     }
@@ -140,7 +151,7 @@ fn hopper_kernels_pass_infinities_and_nans_on() {
 
 #[test]
 fn hopper_kernels_give_the_same_bits_again() {
-    for kernel in kernels(Dtype::F16) {
+    for kernel in kernels_for_any_y(Dtype::F16) {
         let case = Case::<f16, f32>::new((100, 520, 1000), Fill::Uniform);
         for schedule in [Schedule::Tiles, Schedule::StreamK] {
             let choice = Choice { kernel, schedule };
@@ -148,5 +159,26 @@ fn hopper_kernels_give_the_same_bits_again() {
             let same = case.run(choice).iter().zip(&first).all(|(a, b)| a.bits() == b.bits());
             assert!(same, "{choice}");
         }
+    }
+}
+
+#[test]
+fn kernels_that_only_store_by_tensor_map_say_so() {
+    for kernel in kernels(Dtype::F16).filter(|kernel| !kernel.shares()) {
+        // Whatever the schedule says, blocks compute whole tiles.
+        for schedule in [Schedule::SplitK(2), Schedule::StreamK] {
+            let case = Case::<f16, f16>::new((33, 136, 520), Fill::Integers);
+            case.assert_exact(Choice { kernel, schedule });
+        }
+        let (m, n, k) = (8, 12, 64);
+        let host = Case::<f16, f16>::new((m, n, k), Fill::Uniform);
+        let (x, w) = (host.put(&device(), &host.x, m, k), host.put(&device(), &host.w, n, k));
+        let packed = PackedWeight::prune_and_pack(&w).unwrap();
+        let sparse = kernel.family.is_sparse();
+        let weight = if sparse { Weight::Sparse(&packed) } else { Weight::Dense(&w) };
+        let mut y = Matrix::<f16>::uninitialized(&device(), m, n).unwrap();
+        let plan = Plan::new(Some(kernel.into()), &x, weight, &Epilogue::default(), &mut y);
+        let error = plan.err().expect("rows of Y are 24 bytes apart").to_string();
+        assert!(error.contains(kernel.name) && error.contains("12 elements apart"), "{error}");
     }
 }
