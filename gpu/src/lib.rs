@@ -7,7 +7,8 @@
 //! | [`ampere::sparse`] | `sm80_sparse24_*`: mma.sp over Packed24 |
 //! | [`ampere::accumulator`] | what the sm80 kernels sum in: f32, or f16 (`*_acc16`) |
 //! | `hopper::kernels` | `sm90_dense_*`, `sm90_sparse24_*`: wgmma and wgmma.sp, for sm_90a alone |
-//! | `hopper::{ring, produce, consume, finish}` | their stages, producer, consumers, and epilogue |
+//! | `hopper::{ring, produce, consume}` | their stages, the producer, the consumers |
+//! | `hopper::{tiles, finish}` | a consumer's way through its tiles, and what it does with one it has multiplied |
 //! | [`compress`] | `compress24_*`: prune and pack W in one pass |
 //! | `tile24` | Packed24 into the order of the Hopper kernels, for sm_90a alone |
 //! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
@@ -69,6 +70,7 @@ pub mod hopper {
     pub mod kernels;
     pub mod produce;
     pub mod ring;
+    pub mod tiles;
 }
 #[cfg(not(sm_90a))]
 pub mod compress;

@@ -2,6 +2,7 @@
 
 use crate::device::{Device, MapElement, Memory, TensorMap};
 use crate::error::{Result, invalid};
+use layout::activation::Activation;
 use layout::descriptor::Swizzle;
 use layout::hopper::{ROWS, Shape, X_COLUMNS};
 use layout::instance::{Dtype, Instance};
@@ -91,7 +92,10 @@ pub(crate) fn params(
         })?;
     }
     let lead = shape.lead();
-    let overlapped = stores && gemm.units == 0 && lead > 0 && gemm.k.div_ceil(shape.bk) >= 2 * lead;
+    // A bias or an activation behind the products takes registers, too.
+    let roomy = shape.shares() || gemm.bias == 0 && gemm.activation == Activation::None as u32;
+    let long_enough = gemm.k.div_ceil(shape.bk) >= 2 * lead;
+    let overlapped = stores && gemm.units == 0 && lead > 0 && roomy && long_enough;
     let aligned = gemm.aligned | if overlapped { OVERLAPPED } else { 0 };
     let w = tiles.map_or(gemm.w, Memory::address);
     Ok(HopperParams { maps, gemm: GemmParams { w, aligned, ..*gemm } })

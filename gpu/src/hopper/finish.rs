@@ -55,8 +55,7 @@ impl Consumer {
         }
     }
 
-    /// The bias of the thread's features of each instruction, the first of which begins at `feature0`. Loaded
-    /// before the products, so that nobody waits for it after them.
+    /// The bias of the thread's features of each instruction, the first of which begins at `feature0`.
     ///
     /// # Safety
     /// As for [`Self::finish`].

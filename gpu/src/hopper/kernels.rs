@@ -3,7 +3,7 @@
 //! A kernel is a layout (`layout::hopper`), a producer ([`produce`](super::produce)), and two consumers
 //! ([`consume`](super::consume)), which finish what they have multiplied ([`finish`](super::finish)). Blocks are
 //! persistent; a block, or a cluster of blocks with tiles of neighbouring features, walks through its segments
-//! (`work`), and so do its three warpgroups, each for itself. Operands pass from producer to consumers through a
+//! (`work`), and so do its three warpgroups, each for itself (a consumer's way is [`tiles`](super::tiles)). Operands pass from producer to consumers through a
 //! ring of stages ([`ring`](super::ring)), so the producer runs ahead into the next tile while one is finished.
 //!
 //! Constraints: X (and a dense W) begin at a multiple of 16 bytes, and so do their rows, as tensor maps demand;
@@ -11,13 +11,13 @@
 
 use super::consume::Consumer;
 use super::ring::Ring;
+use super::tiles::Tiles;
 use crate::k_blocks;
 use crate::work::{Segments, Team};
-use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
-use cuda_std::{cluster, mbarrier, setmaxnreg, shared, thread, tma};
-use layout::hopper::{CONSUMERS, ROWS, Shape, WARPGROUP};
+use cuda_std::{cluster, setmaxnreg, shared, thread, tma};
+use layout::hopper::{CONSUMERS, Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams, OVERLAPPED};
 use layout::raster;
 
@@ -27,7 +27,8 @@ const MANY: u32 = 232;
 
 /// The kernel of one instance. Const parameters but the type repeat, or follow from, `shape`, because Rust does not
 /// compute const parameters: instructions and accumulators of a consumer, metadata words of a stage, blocks of a
-/// cluster, threads of a team, boxes of Y that may be under way while another is staged.
+/// cluster, threads of a team, boxes of Y that may be under way while another is staged, and the stages of
+/// `Shape::lead`.
 ///
 /// # Safety
 /// `p` describes valid operands, `maps` is the address of their tensor maps; threads, cluster and shared memory of
@@ -86,85 +87,11 @@ unsafe fn gemm<
                 rank,
                 flag: shared::base() + shape.flag_at(warpgroup - member),
             };
-            let (mut ring, mut segments) = (ring, segments);
-            let (mut turn, staged) = (0, Cell::new(0));
+            let tiles = Tiles { p, maps, consumer, team, origin };
             if LEAD > 0 && p.aligned & OVERLAPPED != 0 {
-                // The second half of the tile before, scaled, and where it belongs.
-                let (mut rest, mut place) = ([0.0; R], None);
-                while let Some(segment) = segments.next() {
-                    let (token0, tile0) = origin(segment.tile);
-                    let feature0 = tile0 + member * shape.subtiles() * ROWS;
-                    let bias = #[inline(always)]
-                    || consumer.bias::<T, S>(p, feature0);
-                    // Before the products, where there are registers to keep it in.
-                    let early = if shape.shares() { Some(bias()) } else { None };
-                    let bias = #[inline(always)]
-                    || early.unwrap_or_else(bias);
-                    rest = consumer.multiply_ahead::<T, S, R, WORDS, CLUSTER, LEAD>(
-                        &mut ring,
-                        segment.last,
-                        #[inline(always)]
-                        || {
-                            if let Some((token0, feature)) = place {
-                                consumer.store_boxes::<T, R, PENDING>(
-                                    p, maps, &rest, &staged, token0, feature,
-                                );
-                            }
-                        },
-                        #[inline(always)]
-                        |acc| {
-                            consumer.scale::<T, R>(p, acc, bias()[0]);
-                            consumer.store_boxes::<T, R, PENDING>(
-                                p, maps, acc, &staged, token0, feature0,
-                            );
-                        },
-                    );
-                    consumer.scale::<T, R>(p, &mut rest, bias()[S - 1]);
-                    place = Some((token0, feature0 + ROWS));
-                }
-                if let Some((token0, feature)) = place {
-                    consumer.store_boxes::<T, R, PENDING>(p, maps, &rest, &staged, token0, feature);
-                }
+                tiles.overlapped::<T, S, R, WORDS, CLUSTER, PENDING, LEAD>(ring, segments);
             } else {
-                while let Some(segment) = segments.next() {
-                    let blocks = segment.last - segment.first;
-                    if shape.ping_pong {
-                        turn += 1;
-                        if turn % 2 == warpgroup {
-                            ring.skip(blocks);
-                            continue;
-                        }
-                        // The first consumer's first turn is before any arrival.
-                        mbarrier::wait(ring.turn(warpgroup), (turn / 2 + 1) % 2);
-                    }
-                    let (token0, tile0) = origin(segment.tile);
-                    let feature0 = tile0 + member * shape.subtiles() * ROWS;
-                    let bias = consumer.bias::<T, S>(p, feature0);
-                    let next = ring.turn(warpgroup ^ 1);
-                    let acc =
-                        consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
-                            if shape.ping_pong && thread::lane() == 0 {
-                                mbarrier::arrive(next);
-                            }
-                        });
-                    let sync = || thread::sync_some(1 + CONSUMERS + warpgroup - member, TEAM);
-                    let mut sums = acc;
-                    let complete = !shape.shares()
-                        || segment.complete_with::<_, TEAM>(
-                            p,
-                            acc.as_flattened().as_chunks::<4>().0,
-                            |four| four,
-                            sums.as_flattened_mut().as_chunks_mut::<4>().0,
-                            shape.bm * shape.bn * 4,
-                            team,
-                            sync,
-                        );
-                    if complete {
-                        consumer.finish::<T, S, R, PENDING>(
-                            p, maps, &mut sums, &bias, &staged, token0, feature0,
-                        );
-                    }
-                }
+                tiles.one_by_one::<T, S, R, WORDS, CLUSTER, TEAM, PENDING>(ring, segments);
             }
             // Shared memory outlives what is stored from it.
             if consumer.thread == 0 {

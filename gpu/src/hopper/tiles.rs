@@ -1,0 +1,163 @@
+//! A consumer's way through its tiles: one by one, or each finished behind the products of the next.
+
+use super::consume::Consumer;
+use super::ring::Ring;
+use crate::work::{Segments, Team};
+use core::cell::Cell;
+use cuda_std::convert::Convert;
+use cuda_std::wgmma::Wgmma;
+use cuda_std::{mbarrier, thread};
+use layout::hopper::{CONSUMERS, ROWS};
+use layout::params::GemmParams;
+
+/// What is the same for all of a consumer's tiles.
+pub struct Tiles<'a, O> {
+    /// The product.
+    pub p: &'a GemmParams,
+    /// Address of the tensor maps.
+    pub maps: u64,
+    /// The consumer.
+    pub consumer: Consumer,
+    /// Those who compute a tile together.
+    pub team: Team,
+    /// First token and first feature of a tile, by its number.
+    pub origin: O,
+}
+
+impl<O: Fn(u32) -> (u32, u32)> Tiles<'_, O> {
+    /// First token, and first of the consumer's features.
+    #[inline(always)]
+    fn place(&self, tile: u32) -> (u32, u32) {
+        let (token0, feature0) = (self.origin)(tile);
+        let Consumer { shape, member, .. } = self.consumer;
+        (token0, feature0 + member * shape.subtiles() * ROWS)
+    }
+
+    /// Whole tiles whose Y tensor maps store. One that is not the last is finished while the tensor cores work: its
+    /// first half behind its own last products, its second behind the first ones of the next.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// The producer fills the stages of all segments, each of at least 2 `LEAD`; the operands are valid.
+    #[inline(always)]
+    pub unsafe fn overlapped<
+        T: Wgmma<R> + Convert,
+        const S: usize,
+        const R: usize,
+        const WORDS: usize,
+        const CLUSTER: u32,
+        const PENDING: u32,
+        const LEAD: usize,
+    >(
+        self,
+        mut ring: Ring,
+        mut segments: Segments<'_>,
+    ) {
+        let Self { p, maps, consumer, .. } = self;
+        let staged = Cell::new(0);
+        // The second half of the tile before, scaled, and where it belongs.
+        let (mut rest, mut place) = ([0.0; R], None);
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let store = #[inline(always)]
+            |z: &[f32; R], (token0, feature): (u32, u32)| {
+                consumer.store_boxes::<T, R, PENDING>(p, maps, z, &staged, token0, feature);
+            };
+            while let Some(segment) = segments.next() {
+                let (token0, feature0) = self.place(segment.tile);
+                // Loaded before the products, so that nobody waits for it after them.
+                let bias = consumer.bias::<T, S>(p, feature0);
+                rest = consumer.multiply_ahead::<T, S, R, WORDS, CLUSTER, LEAD>(
+                    &mut ring,
+                    segment.last,
+                    #[inline(always)]
+                    || {
+                        if let Some(place) = place {
+                            store(&rest, place);
+                        }
+                    },
+                    #[inline(always)]
+                    |acc| {
+                        consumer.scale::<T, R>(p, acc, bias[0]);
+                        store(acc, (token0, feature0));
+                    },
+                );
+                consumer.scale::<T, R>(p, &mut rest, bias[S - 1]);
+                place = Some((token0, feature0 + ROWS));
+            }
+            if let Some(place) = place {
+                store(&rest, place);
+            }
+        }
+    }
+
+    /// Any segments. In ping-pong every other one is the other consumer's, and they multiply by turns.
+    ///
+    /// All threads of the team must reach it together.
+    ///
+    /// # Safety
+    /// The producer fills the stages of all segments; the operands are valid.
+    #[inline(always)]
+    pub unsafe fn one_by_one<
+        T: Wgmma<R> + Convert,
+        const S: usize,
+        const R: usize,
+        const WORDS: usize,
+        const CLUSTER: u32,
+        const TEAM: u32,
+        const PENDING: u32,
+    >(
+        self,
+        mut ring: Ring,
+        mut segments: Segments<'_>,
+    ) {
+        let Self { p, maps, consumer, team, .. } = self;
+        let Consumer { shape, place, member, .. } = consumer;
+        let (mut turn, staged) = (0, Cell::new(0));
+        // SAFETY: as the caller vouches.
+        unsafe {
+            while let Some(segment) = segments.next() {
+                let blocks = segment.last - segment.first;
+                if shape.ping_pong {
+                    turn += 1;
+                    if turn % 2 == place {
+                        ring.skip(blocks);
+                        continue;
+                    }
+                    // The first consumer's first turn is before any arrival.
+                    mbarrier::wait(ring.turn(place), (turn / 2 + 1) % 2);
+                }
+                let (token0, feature0) = self.place(segment.tile);
+                let bias = #[inline(always)]
+                || consumer.bias::<T, S>(p, feature0);
+                // Before the products, where there are registers to keep it in.
+                let early = if shape.shares() { Some(bias()) } else { None };
+                let next = ring.turn(place ^ 1);
+                let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
+                    if shape.ping_pong && thread::lane() == 0 {
+                        mbarrier::arrive(next);
+                    }
+                });
+                let sync = || thread::sync_some(1 + CONSUMERS + place - member, TEAM);
+                let mut sums = acc;
+                let complete = !shape.shares()
+                    || segment.complete_with::<_, TEAM>(
+                        p,
+                        acc.as_flattened().as_chunks::<4>().0,
+                        |four| four,
+                        sums.as_flattened_mut().as_chunks_mut::<4>().0,
+                        shape.bm * shape.bn * 4,
+                        team,
+                        sync,
+                    );
+                if complete {
+                    let bias = early.unwrap_or_else(bias);
+                    consumer.finish::<T, S, R, PENDING>(
+                        p, maps, &mut sums, &bias, &staged, token0, feature0,
+                    );
+                }
+            }
+        }
+    }
+}
