@@ -7,7 +7,7 @@
 
 use super::ring::Ring;
 use core::ops::Range;
-use cuda_std::{cluster, mbarrier, shared, thread, wgmma, wgmma::Wgmma};
+use cuda_std::{cluster, mbarrier, shared, thread, warp, wgmma, wgmma::Wgmma};
 use layout::descriptor::{self, Swizzle};
 use layout::hopper::{ROWS, Shape, WARPGROUP, X_COLUMNS};
 use layout::packed24::BLOCK_ROWS;
@@ -353,6 +353,8 @@ impl Consumer {
 
     /// Gives a stage back to the producers of all blocks of the cluster, by its barrier; 0 is none.
     ///
+    /// All lanes of the warp must reach it together.
+    ///
     /// # Safety
     /// The products of the stage have ended.
     #[inline(always)]
@@ -360,6 +362,10 @@ impl Consumer {
         let lane = thread::lane();
         if empty == 0 {
             return;
+        }
+        // All lanes have read metadata, and some of them arrive.
+        if self.shape.sparse {
+            warp::sync_warp();
         }
         // SAFETY: the barriers have been made, and no block ends before all have.
         unsafe {
