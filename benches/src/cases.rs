@@ -197,7 +197,10 @@ fn unique<T: Copy + PartialEq>(items: &[T]) -> Vec<T> {
 fn refusal(kernel: Kernel, problem: &Problem) -> Option<String> {
     let Kernel::Gemm(Choice { kernel, .. }) = kernel else { return None };
     let Problem { m, n, k, .. } = problem;
-    let limit = "K must be a multiple of 8";
+    let limit = match k.is_multiple_of(8) {
+        false => "K must be a multiple of 8",
+        true => "N must be a multiple of 8, Y of X's type, neither gated nor with a residual",
+    };
     (!kernels::takes(kernel, problem))
         .then(|| format!("{} does not take {m}x{n}x{k}: {limit}", kernel.name))
 }
@@ -340,7 +343,7 @@ mod tests {
             rows_on(&emulator, "bench --suite quick --op dense,sparse,compress").unwrap()
         );
         assert!(default.contains(&"compress24_f16 33x40".to_owned()), "{default:?}");
-        let all = rows_on(&emulator, "bench --shape 1x2x8 --dtype f16,bf16 --kernel all").unwrap();
+        let all = rows_on(&emulator, "bench --shape 1x8x8 --dtype f16,bf16 --kernel all").unwrap();
         assert_eq!(all.len(), Kernel::gpu().count());
         // Some want rows that are multiples of 16 bytes.
         let odd = rows_on(&emulator, "bench --shape 1x2x3 --dtype f16,bf16 --kernel all").unwrap();
@@ -352,6 +355,10 @@ mod tests {
             let want = format!("{} does not take 1x2x3: K must be a multiple of 8", kernel.name);
             assert_eq!(error, want);
         }
+        let some = "sm90_sparse24_f16_192x256x64";
+        let line = format!("bench --shape 1x2x8 --kernel {some}");
+        let error = rows_on(&emulator, &line).unwrap_err().downcast::<Usage>().unwrap().0;
+        assert!(error.starts_with(&format!("{some} does not take 1x2x8: N must be")), "{error}");
     }
 
     #[test]
