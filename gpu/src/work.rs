@@ -35,6 +35,7 @@ pub struct Segment {
 /// The segments of a worker, which is a block, or a cluster of them.
 pub struct Segments<'a> {
     p: &'a GemmParams,
+    whole: bool,
     tiles: u32,
     k_blocks: u32,
     workers: u32,
@@ -45,14 +46,21 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// Those of worker `worker` of `workers`.
+    /// Those of worker `worker` of `workers`; of a kernel whose tiles are always `whole`, all are rounds.
     #[inline(always)]
-    pub fn new(p: &'a GemmParams, tiles: u32, k_blocks: u32, worker: u32, workers: u32) -> Self {
+    pub fn new(
+        p: &'a GemmParams,
+        whole: bool,
+        tiles: u32,
+        k_blocks: u32,
+        worker: u32,
+        workers: u32,
+    ) -> Self {
         let shared_tiles = tiles.saturating_sub(p.waves * workers);
         let all = shared_tiles as u64 * k_blocks as u64;
         let start = (worker as u64 * p.units as u64).min(all);
         let end = (start + p.units as u64).min(all) as u32;
-        Self { p, tiles, k_blocks, workers, round: 0, tile: worker, unit: start as u32, end }
+        Self { p, whole, tiles, k_blocks, workers, round: 0, tile: worker, unit: start as u32, end }
     }
 
     /// The next one.
@@ -61,7 +69,7 @@ impl<'a> Segments<'a> {
         let k_blocks = self.k_blocks;
         let mut segment =
             Segment { tile: self.tile, first: 0, last: k_blocks, unit: self.unit, k_blocks };
-        if self.round < self.p.waves {
+        if self.whole || self.round < self.p.waves {
             if self.tile >= self.tiles {
                 return None;
             }
@@ -86,7 +94,7 @@ impl<'a> Segments<'a> {
 #[inline(always)]
 pub fn for_each(p: &GemmParams, tiles: u32, k_blocks: u32, mut each: impl FnMut(&Segment)) {
     let mut segments =
-        Segments::new(p, tiles, k_blocks, thread::block_idx_x(), thread::grid_dim_x());
+        Segments::new(p, false, tiles, k_blocks, thread::block_idx_x(), thread::grid_dim_x());
     let mut first = true;
     while let Some(segment) = segments.next() {
         if !first {

@@ -411,7 +411,7 @@ unsafe impl Params for HopperParams {}
 const _: () = assert!(size_of::<GemmParams>() == 13 * 8 + 12 * 4);
 const _: () = assert!(size_of::<CompressParams>() == 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<TileParams>() == 3 * 8 + 2 * 4);
-const _: () = assert!(size_of::<HopperParams>() == 48 * 8 + size_of::<GemmParams>());
+const _: () = assert!(size_of::<HopperParams>() == 48 * 8 + size_of::<GemmParams>() + 8);
 
 /// Counters and partial tiles of a launch.
 fn workspace_bytes(kernel: &Instance, grid: &Grid) -> u64 {

@@ -1,8 +1,9 @@
 //! What the Hopper kernels need of the host: tensor maps of the operands.
 
-use crate::device::{Device, MapElement, Memory, TensorMap};
+use crate::device::{Device, DeviceInfo, MapElement, Memory, TensorMap};
 use crate::error::{Result, invalid};
 use layout::activation::Activation;
+use layout::columns::Columns;
 use layout::descriptor::Swizzle;
 use layout::hopper::{ROWS, Shape, X_COLUMNS};
 use layout::instance::{Dtype, Instance};
@@ -20,6 +21,11 @@ fn needed(shape: Shape) -> u32 {
 /// Whether `shape` takes operands of this alignment (the `ALIGNED_*` bits) and these extents.
 pub(crate) fn takes(shape: Shape, aligned: u32, extents: [usize; 3]) -> bool {
     aligned & needed(shape) == needed(shape) && !extents.contains(&0)
+}
+
+/// The columns of tiles of `shape` for `m` tokens and `n` features.
+pub(crate) fn columns(shape: Shape, m: u32, n: u32, device: &DeviceInfo) -> Columns {
+    Columns::even(shape, m.div_ceil(shape.bm), n, device.multiprocessors / shape.cluster)
 }
 
 /// Names what of `gemm` keeps `kernel` from taking it.
@@ -81,7 +87,7 @@ pub(crate) fn params(
     let mut maps = [[0; 16]; 3];
     maps[MAP_X] = device.tensor_map(&x)?;
     if !shape.sparse {
-        let w = TensorMap { box_rows: shape.bn, ..map(gemm.w, k, n, gemm.ldw * 2) };
+        let w = TensorMap { box_rows: shape.w_box(), ..map(gemm.w, k, n, gemm.ldw * 2) };
         maps[MAP_W] = device.tensor_map(&w)?;
     }
     if stores {
@@ -98,5 +104,6 @@ pub(crate) fn params(
     let overlapped = stores && gemm.units == 0 && lead > 0 && roomy && long_enough;
     let aligned = gemm.aligned | if overlapped { OVERLAPPED } else { 0 };
     let w = tiles.map_or(gemm.w, Memory::address);
-    Ok(HopperParams { maps, gemm: GemmParams { w, aligned, ..*gemm } })
+    let wide = columns(shape, gemm.m, gemm.n, device.info()).wide();
+    Ok(HopperParams { maps, gemm: GemmParams { w, aligned, ..*gemm }, wide, reserved: 0 })
 }

@@ -12,6 +12,7 @@
 
 use crate::device::DeviceInfo;
 use crate::error::{Result, invalid};
+use crate::hopper;
 use layout::instance::Instance;
 use layout::params::COUNTERS;
 use std::fmt;
@@ -117,8 +118,11 @@ impl Choice {
         let kernel = self.kernel;
         // The blocks of a cluster have neighbouring tiles, and together are one worker.
         let cluster = kernel.cluster as u64;
-        let columns = kernel.bn as usize * kernel.cluster as usize;
-        let tiles = m.div_ceil(kernel.bm as usize) as u64 * n.div_ceil(columns) as u64;
+        let columns = match kernel.hopper() {
+            Some(shape) => hopper::columns(shape, m as u32, n as u32, device).count(n as u32),
+            None => n.div_ceil(kernel.bn as usize) as u32,
+        };
+        let tiles = m.div_ceil(kernel.bm as usize) as u64 * columns as u64;
         if tiles > MAX_GRID {
             return Err(invalid("tiles of Y", tiles, format!("at most {MAX_GRID}")));
         }

@@ -1,7 +1,8 @@
 //! How a block of the Hopper kernels divides its threads and its shared memory.
 //!
-//! Two consumer warpgroups and one that produces. A block computes tiles of `bn` features by `bm` tokens of
-//! Y^T: W is the instruction's operand A (64 rows an instruction), X its operand B (`bm` columns).
+//! Two consumer warpgroups and one that produces; or three consumers, one thread of which produces. A block computes tiles of `bn` features by `bm` tokens of
+//! Y^T: W is the instruction's operand A (64 rows an instruction), X its operand B (`bm` columns). Three
+//! consumers have 64 features each, and may leave the last 64 out (`columns`).
 //!
 //! ```text
 //!   cooperative: both consumers work on a tile       ping-pong: each has a tile of its own, and finishes
@@ -19,10 +20,8 @@ use crate::tiled24;
 
 /// Threads of a warpgroup.
 pub const WARPGROUP: u32 = 128;
-/// Warpgroups that multiply.
-pub const CONSUMERS: u32 = 2;
-/// Threads of a block: the consumers, and the producer.
-pub const THREADS: u32 = (CONSUMERS + 1) * WARPGROUP;
+/// Threads of a block: three warpgroups.
+pub const THREADS: u32 = 3 * WARPGROUP;
 /// Features of an instruction: rows of its operand A.
 pub const ROWS: u32 = 64;
 /// Columns of X, or a dense W, in a box: 128 bytes, the widest swizzle.
@@ -64,9 +63,19 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Warpgroups that multiply.
+    pub const fn consumers(self) -> u32 {
+        if self.ping_pong || self.bn.is_multiple_of(2 * ROWS) { 2 } else { 3 }
+    }
+
     /// Consumers that share a tile.
     pub const fn team(self) -> u32 {
-        if self.ping_pong { 1 } else { CONSUMERS }
+        if self.ping_pong { 1 } else { self.consumers() }
+    }
+
+    /// Whether a tile may have [`ROWS`] features fewer.
+    pub const fn mixes(self) -> bool {
+        self.consumers() == 3
     }
 
     /// Instructions that make a consumer's features.
@@ -81,9 +90,10 @@ impl Shape {
     }
 
     /// Whether several blocks may share a tile, and Y may be of any type, alignment and epilogue. With more
-    /// accumulators than this a thread has no registers left for partial sums and the long way to Y.
+    /// accumulators than this, or the registers that three consumers get, a thread has none left for partial sums and
+    /// the long way to Y.
     pub const fn shares(self) -> bool {
-        self.bm / 2 * self.subtiles() <= MOST_SHARED
+        self.bm / 2 * self.subtiles() <= MOST_SHARED && self.consumers() == 2
     }
 
     /// Bytes of the X tile of a stage: blocks of [`X_COLUMNS`] columns, one after the other.
@@ -91,13 +101,13 @@ impl Shape {
         self.bm * self.bk * 2
     }
 
-    /// Bytes of W in a stage: boxes of [`X_COLUMNS`] columns, one after the other; sparse, the blocks of
-    /// [`tiled24`], those of the same rows side by side.
-    pub const fn w_bytes(self) -> u32 {
+    /// Bytes of W in a stage for `features` features: boxes of [`X_COLUMNS`] columns, one after the other; sparse, the
+    /// blocks of [`tiled24`], those of the same rows side by side.
+    pub const fn w_bytes(self, features: u32) -> u32 {
         if self.sparse {
-            self.bn / tiled24::ROWS * self.w_row_bytes()
+            features / tiled24::ROWS * self.w_row_bytes()
         } else {
-            self.bn * self.bk * 2
+            features * self.bk * 2
         }
     }
 
@@ -106,14 +116,19 @@ impl Shape {
         self.bk / tiled24::COLUMNS * tiled24::BLOCK_BYTES
     }
 
-    /// What arrives in a block for one stage.
-    pub const fn filled_bytes(self) -> u32 {
-        self.x_bytes() + self.w_bytes()
+    /// What arrives in a block for one stage of a tile of `features` features.
+    pub const fn filled_bytes(self, features: u32) -> u32 {
+        self.x_bytes() + self.w_bytes(features)
     }
 
     /// From one stage to the next.
     pub const fn stage_bytes(self) -> u32 {
-        self.filled_bytes().next_multiple_of(ALIGN)
+        self.filled_bytes(self.bn).next_multiple_of(ALIGN)
+    }
+
+    /// Features of a box of a dense W.
+    pub const fn w_box(self) -> u32 {
+        if self.mixes() { ROWS } else { self.bn }
     }
 
     /// Tokens of a box of Y, which has [`ROWS`] features.
@@ -135,7 +150,7 @@ impl Shape {
     /// Boxes of Y that a consumer stages: as many as the stages leave room for.
     pub const fn boxes(self) -> u32 {
         let room = MAX_SHARED - BARRIER_BYTES - self.stages * self.stage_bytes();
-        let fit = room / CONSUMERS / self.box_bytes();
+        let fit = room / self.consumers() / self.box_bytes();
         if fit < MOST_BOXES { fit } else { MOST_BOXES }
     }
 
@@ -153,7 +168,7 @@ impl Shape {
 
     /// Where the barrier is that stage `stage` is full.
     pub const fn full_at(self, stage: u32) -> u32 {
-        self.staging_at(CONSUMERS) + stage * 16
+        self.staging_at(self.consumers()) + stage * 16
     }
 
     /// Where the barrier is that it is empty.
@@ -168,11 +183,11 @@ impl Shape {
 
     /// A word that a consumer's team uses to tell itself something.
     pub const fn flag_at(self, consumer: u32) -> u32 {
-        self.turn_at(CONSUMERS) + consumer * 4
+        self.turn_at(self.consumers()) + consumer * 4
     }
 
     /// Dynamic shared memory of a block in bytes.
     pub const fn shared_bytes(self) -> u32 {
-        self.staging_at(CONSUMERS) + BARRIER_BYTES
+        self.staging_at(self.consumers()) + BARRIER_BYTES
     }
 }

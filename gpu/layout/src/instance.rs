@@ -98,6 +98,7 @@ macro_rules! sm90_dense_instances {
             Sm90Dense
             sm90_dense_f16_256x128x64 sm90_dense_bf16_256x128x64 [256, 128, 64] 4 1 false;
             sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
+            sm90_dense_f16_256x192x64 sm90_dense_bf16_256x192x64 [256, 192, 64] 3 1 false;
             sm90_dense_f16_192x128x64_pingpong sm90_dense_bf16_192x128x64_pingpong [192, 128, 64] 5 1 true;
             sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 true;
             sm90_dense_f16_64x128x64 sm90_dense_bf16_64x128x64 [64, 128, 64] 8 1 false;
@@ -325,7 +326,7 @@ macro_rules! entries {
         Instance {
             cluster: $cluster,
             ping_pong: $ping_pong,
-            // The consumers and the producer, side by side.
+            // Its warpgroups, side by side.
             ..entries!(@one $family $dtype F32 $name $bm $bn $bk 1 12 $stages 1)
         }
     };

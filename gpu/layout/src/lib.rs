@@ -10,6 +10,7 @@
 //! | [`descriptor`] | what 64 bits tell `wgmma` of an operand in shared memory |
 //! | [`fragment`] | which matrix element a lane's register holds in `mma` and `mma.sp` |
 //! | [`hopper`] | threads and shared memory of a block of the Hopper kernels |
+//! | [`columns`] | how the features of a product are cut into tiles of these |
 //! | [`tiled24`] | Packed24 in the order of the Hopper kernels' copies |
 //! | [`raster`] | in which order thread blocks visit the tiles of Y |
 //! | [`activation`] | ReLU, GELU (both forms) and SiLU, one definition for every number type |
@@ -20,6 +21,7 @@
 
 pub mod activation;
 pub mod approximation;
+pub mod columns;
 pub mod descriptor;
 pub mod fragment;
 pub mod hopper;

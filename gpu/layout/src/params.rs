@@ -93,6 +93,10 @@ pub struct HopperParams {
     pub maps: [[u64; TENSOR_MAP_BYTES / 8]; 3],
     /// The product. A sparse W is in the order of `layout::tiled24`.
     pub gemm: GemmParams,
+    /// Columns of tiles that have all features of the shape, see `layout::columns`.
+    pub wide: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Places of [`HopperParams::maps`].
@@ -163,7 +167,7 @@ pub struct TileParams {
 }
 
 /// Threads of a block of `tile24`: three chunks each.
-pub const TILE_THREADS: u32 = 192;
+pub const TILE_THREADS: u32 = 96;
 
 /// Warps of a compress block; each packs one 16x64 block of W at a time.
 pub const COMPRESS_WARPS: u32 = 8;

@@ -6,10 +6,10 @@
 /// The `(token tile, feature tile)` of linear block `index`; `index < tiles_m * tiles_n`.
 #[inline(always)]
 pub const fn tile(index: u32, tiles_m: u32, tiles_n: u32, band: u32) -> (u32, u32) {
-    // One band has band * tiles_m tiles; a 64-bit product, since it may pass 2^32.
-    let per_band = band as u64 * tiles_m as u64;
-    let b = (index as u64 / per_band) as u32;
-    let rest = (index as u64 - b as u64 * per_band) as u32;
+    // Tiles of a band; where they pass 2^32, there is one band.
+    let per_band = band.saturating_mul(tiles_m);
+    let b = index / per_band;
+    let rest = index - b * per_band;
     let left = tiles_n - b * band;
     let width = if left < band { left } else { band };
     (rest / width, b * band + rest % width)

@@ -1,24 +1,24 @@
 //! Packed24 in the order in which the Hopper kernels take it: a second layout of the same values and metadata words.
 //!
-//! W is cut into blocks of 128 rows and 64 columns. A block is one piece of memory: its values as `wgmma` takes them
-//! from shared memory (rows of 64 bytes, 64-byte swizzle), and behind them its metadata, eight blocks of 32 words.
+//! W is cut into blocks of 64 rows and 64 columns. A block is one piece of memory: its values as `wgmma` takes them
+//! from shared memory (rows of 64 bytes, 64-byte swizzle), and behind them its metadata, four blocks of 32 words.
 //!
 //! ```text
-//!   | values: row 0: 4 chunks | row 1 | ... | row 127 | metadata: rows 0..15 | 16..31 | ... | 112..127 |
-//!   0                                              8192                                          9216
+//!   | values: row 0: 4 chunks | row 1 | ... | row 63 | metadata: rows 0..15 | 16..31 | 32..47 | 48..63 |
+//!   0                                             4096                                          4608
 //! ```
 //!
-//! So a stage of a kernel is one copy of consecutive bytes. By tensor maps from Packed24 itself it was a row of 64
+//! So the 64 rows of an instruction are one copy of consecutive bytes in each stage. By tensor maps from Packed24 itself it was a row of 64
 //! bytes at a time, and the copy engine takes as long over 64 bytes as over 128.
 //!
-//! Blocks of the same rows follow each other; rows are padded to 128, columns to 128, which is two blocks, with zero
+//! Blocks of the same rows follow each other; rows are padded to 64, columns to 128, which is two blocks, with zero
 //! values and [`PADDING`].
 
 use crate::packed24::{BLOCK_COLS, BLOCK_ROWS, PAD_NIBBLE};
 use crate::swizzle;
 
 /// Rows of a block.
-pub const ROWS: u32 = 128;
+pub const ROWS: u32 = 64;
 /// Columns of W in a block.
 pub const COLUMNS: u32 = BLOCK_COLS as u32;
 /// 16-byte chunks of values in a row of a block.
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_block_is_filled_exactly_once() {
         let values = (0..ROWS).flat_map(|row| (0..CHUNKS).map(move |chunk| values(row, chunk)));
-        let words = (0..8).flat_map(|i| (0..8).map(move |chunk| metadata(i) + 16 * chunk));
+        let words = (0..4).flat_map(|i| (0..8).map(move |chunk| metadata(i) + 16 * chunk));
         let all: HashSet<u32> = values.chain(words).collect();
         assert_eq!(all.len() as u32 * swizzle::CHUNK_BYTES, BLOCK_BYTES);
         assert!(all.iter().all(|at| at % 16 == 0 && *at < BLOCK_BYTES));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn blocks_follow_each_other() {
-        assert_eq!((row_blocks(129), column_blocks(1), column_blocks(129)), (2, 2, 4));
+        assert_eq!((row_blocks(65), column_blocks(1), column_blocks(129)), (2, 2, 4));
         assert_eq!(block(1, 3, 4), 7 * BLOCK_BYTES as u64);
         // Descriptors of the swizzle want multiples of 512.
         assert_eq!(BLOCK_BYTES % 512, 0);

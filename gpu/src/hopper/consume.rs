@@ -10,7 +10,6 @@ use core::ops::Range;
 use cuda_std::{cluster, mbarrier, shared, thread, warp, wgmma, wgmma::Wgmma};
 use layout::descriptor::{self, Swizzle};
 use layout::hopper::{ROWS, Shape, WARPGROUP, X_COLUMNS};
-use layout::packed24::BLOCK_ROWS;
 use layout::tiled24;
 
 /// Accumulators of a thread: of each instruction of a product of 64 features.
@@ -38,9 +37,6 @@ pub struct Consumer {
 
 /// What descriptors count in: bytes.
 const UNIT: u32 = 16;
-/// From an instruction's values, and metadata, to those of the next in a block.
-const SUBTILE_VALUES: u32 = tiled24::values(ROWS, 0);
-const SUBTILE_METADATA: u32 = tiled24::metadata(ROWS / BLOCK_ROWS as u32) - tiled24::metadata(0);
 
 impl Consumer {
     /// Consumer `place` of the block, `member` of its team, as thread `thread` of the warpgroup.
@@ -54,18 +50,15 @@ impl Consumer {
             let w = descriptor::k_major(Swizzle::B128, shape.bn, w, 0) as u32;
             return Self { shape, place, member, thread, x, w, metadata: 0 };
         }
-        let (rows, row) = (first / tiled24::ROWS, first % tiled24::ROWS);
-        let block = w_tile + rows * shape.w_row_bytes();
-        let w = block + tiled24::values(row, 0);
-        let w = descriptor::k_major(Swizzle::B64, tiled24::ROWS, w, 0) as u32;
+        let block = w_tile + shape.w_bytes(first);
+        let w = descriptor::k_major(Swizzle::B64, ROWS, block, 0) as u32;
         // 16 rows belong to a warp, a word to a lane.
-        let sixteen = row / BLOCK_ROWS as u32 + thread / 32;
-        let metadata = block + tiled24::metadata(sixteen) + thread % 32 * 4;
+        let metadata = block + tiled24::metadata(thread / 32) + thread % 32 * 4;
         Self { shape, place, member, thread, x, w, metadata }
     }
 
     /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `started` when the last
-    /// products have been started.
+    /// products have been started, and `given` behind those of each stage, when it has given the one before back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -83,6 +76,7 @@ impl Consumer {
         ring: &mut Ring,
         blocks: u32,
         started: impl FnOnce(),
+        given: &mut impl FnMut(),
     ) -> Accumulators<S, R> {
         let mut acc = [[0.0; R]; S];
         let (mut even, mut odd) = ([[0; WORDS]; S], [[0; WORDS]; S]);
@@ -97,6 +91,7 @@ impl Consumer {
                     &mut even,
                     &odd,
                     &mut previous,
+                    given,
                 );
                 left -= 1;
                 if left == 0 {
@@ -108,6 +103,7 @@ impl Consumer {
                     &mut odd,
                     &even,
                     &mut previous,
+                    given,
                 );
                 left -= 1;
                 if left == 0 {
@@ -189,6 +185,7 @@ impl Consumer {
                     &mut even,
                     &odd,
                     &mut previous,
+                    &mut || {},
                 );
                 left -= 1;
                 if left == 0 {
@@ -200,6 +197,7 @@ impl Consumer {
                     &mut odd,
                     &even,
                     &mut previous,
+                    &mut || {},
                 );
                 left -= 1;
             }
@@ -237,8 +235,33 @@ impl Consumer {
         acc[S - 1]
     }
 
+    /// Leaves the `blocks` stages from `ring` on to the others of its team, and calls `given` for each.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// As for [`Self::multiply`].
+    #[inline(always)]
+    pub unsafe fn pass<const CLUSTER: u32>(
+        &self,
+        ring: &mut Ring,
+        blocks: u32,
+        given: &mut impl FnMut(),
+    ) {
+        for _ in 0..blocks {
+            // SAFETY: as the caller vouches; nothing is read from the stage.
+            unsafe {
+                ring.wait_full();
+                self.release::<CLUSTER>(ring.empty());
+            }
+            given();
+            ring.advance();
+        }
+    }
+
     /// Starts the products of the ring's stage with `metadata`, and gives the one before back, whose metadata is
-    /// `other` and whose barrier `previous`, when those of it have ended.
+    /// `other` and whose barrier `previous`, when those of it have ended; then it calls
+    /// `given`.
     ///
     /// # Safety
     /// As for [`Self::multiply`].
@@ -256,6 +279,7 @@ impl Consumer {
         metadata: &mut Metadata<S, WORDS>,
         other: &Metadata<S, WORDS>,
         previous: &mut u32,
+        given: &mut impl FnMut(),
     ) {
         // SAFETY: as the caller vouches; `previous` is a stage whose products have ended.
         unsafe {
@@ -265,6 +289,7 @@ impl Consumer {
             wgmma::wait_group::<1>();
             keep(other);
             self.release::<CLUSTER>(*previous);
+            given();
         }
         *previous = ring.empty();
         ring.advance();
@@ -287,9 +312,8 @@ impl Consumer {
             if !shape.sparse {
                 return metadata;
             }
-            // The rows of an instruction follow those of the one before, in the same block.
             for s in 0..S {
-                let at = ring.stage_offset() + self.metadata + s as u32 * SUBTILE_METADATA;
+                let at = ring.stage_offset() + self.metadata + shape.w_bytes(s as u32 * ROWS);
                 for i in 0..WORDS {
                     metadata[s][i] = shared::load_u32(at + i as u32 * tiled24::BLOCK_BYTES);
                 }
@@ -324,7 +348,7 @@ impl Consumer {
         unsafe {
             if shape.sparse {
                 let w_at = |s: usize, i: usize, half: u32| {
-                    let at = s as u32 * SUBTILE_VALUES + i as u32 * tiled24::BLOCK_BYTES;
+                    let at = shape.w_bytes(s as u32 * ROWS) + i as u32 * tiled24::BLOCK_BYTES;
                     whole(self.w + stage + at / UNIT + half * 2, Swizzle::B64)
                 };
                 // Two products to K = 64: 32 bytes of a row of values, 64 bytes of X.

@@ -154,6 +154,14 @@ impl Consumer {
         }
     }
 
+    /// Waits until what is stored from shared memory, which the block must outlive, has been read.
+    #[inline(always)]
+    pub fn stored(&self) {
+        if self.thread == 0 {
+            tma::wait_group_read::<0>();
+        }
+    }
+
     /// The way of all kernels: 32 tokens and 64 features at a time, in f32.
     ///
     /// # Safety

@@ -1,33 +1,34 @@
 //! `sm90_dense_*` and `sm90_sparse24_*`: GEMM on wgmma and wgmma.sp, fed by tensor maps.
 //!
-//! A kernel is a layout (`layout::hopper`), a producer ([`produce`](super::produce)), and two consumers
+//! A kernel is a layout (`layout::hopper`), a producer ([`produce`](super::produce)), and consumers
 //! ([`consume`](super::consume)), which finish what they have multiplied ([`finish`](super::finish)). Blocks are
 //! persistent; a block, or a cluster of blocks with tiles of neighbouring features, walks through its segments
-//! (`work`), and so do its three warpgroups, each for itself (a consumer's way is [`tiles`](super::tiles)). Operands pass from producer to consumers through a
+//! (`work`), and so do its warpgroups, each for itself (a consumer's way is [`tiles`](super::tiles)). Operands pass from producer to consumers through a
 //! ring of stages ([`ring`](super::ring)), so the producer runs ahead into the next tile while one is finished.
 //!
 //! Constraints: X (and a dense W) begin at a multiple of 16 bytes, and so do their rows, as tensor maps demand;
 //! the host launches no other product. M, N, K are at least 1.
 
 use super::consume::Consumer;
+use super::produce::Producer;
 use super::ring::Ring;
 use super::tiles::Tiles;
 use crate::k_blocks;
 use crate::work::{Segments, Team};
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
-use cuda_std::{cluster, setmaxnreg, shared, thread, tma};
-use layout::hopper::{CONSUMERS, Shape, WARPGROUP};
+use cuda_std::{cluster, setmaxnreg, shared, thread, warp};
+use layout::columns::Columns;
+use layout::hopper::{Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams, OVERLAPPED};
-use layout::raster;
 
-/// Registers of a thread of the producer, and of a consumer: 40 + 2 * 232 = 3 * 168.
+/// Registers of a thread of a producer's warpgroup, and of a consumer beside it: 40 + 2 * 232 = 3 * 168.
 const FEW: u32 = 40;
 const MANY: u32 = 232;
 
 /// The kernel of one instance. Const parameters but the type repeat, or follow from, `shape`, because Rust does not
 /// compute const parameters: instructions and accumulators of a consumer, metadata words of a stage, blocks of a
-/// cluster, threads of a team, boxes of Y that may be under way while another is staged, and the stages of
+/// cluster, threads of a team, boxes of Y that may be under way while another is staged, the stages of
 /// `Shape::lead`.
 ///
 /// # Safety
@@ -47,6 +48,7 @@ unsafe fn gemm<
     shape: Shape,
     p: &GemmParams,
     maps: u64,
+    wide: u32,
 ) {
     let warpgroup = thread::thread_idx_x() / WARPGROUP;
     let rank = if CLUSTER == 1 { 0 } else { cluster::rank() };
@@ -60,42 +62,65 @@ unsafe fn gemm<
     sync_all::<CLUSTER>();
 
     // Tiles of a cluster: as many features as its blocks have together.
-    let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), p.n.div_ceil(shape.bn * CLUSTER));
-    let origin = |tile: u32| {
-        let (m, n) = raster::tile(tile, tiles_m, tiles_n, p.band);
-        (m * shape.bm, (n * CLUSTER + rank) * shape.bn)
-    };
+    let columns = Columns::new(shape, wide);
+    let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), columns.count(p.n));
+    let tile = |index: u32| columns.tile(index, tiles_m, p.n, p.band, rank);
     let (worker, workers) = (thread::block_idx_x() / CLUSTER, thread::grid_dim_x() / CLUSTER);
-    let segments = Segments::new(p, tiles_m * tiles_n, k_blocks(p, shape.bk), worker, workers);
 
+    let (tiles, k_blocks) = (tiles_m * tiles_n, k_blocks(p, shape.bk));
+    let segments = Segments::new(p, shape.mixes(), tiles, k_blocks, worker, workers);
+    let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring };
+    let way = #[inline(always)]
+    || {
+        let member = if shape.ping_pong { 0 } else { warpgroup };
+        let thread = thread::thread_idx_x() % WARPGROUP;
+        let consumer = Consumer::new(shape, warpgroup, member, thread);
+        let team = Team {
+            thread: member * WARPGROUP + thread,
+            worker,
+            blocks: CLUSTER,
+            rank,
+            flag: shared::base() + shape.flag_at(warpgroup - member),
+        };
+        Tiles { p, maps, consumer, team, tile: &tile }
+    };
     // SAFETY: roles are whole warpgroups, and the registers add up; operands are the caller's.
     unsafe {
-        if warpgroup == CONSUMERS {
+        if shape.consumers() == 3 {
+            // The first thread fills all stages now, and each one again when all have read it.
+            let first = thread::opaque(thread::thread_idx_x()) == 0;
+            let mut walk = producer.walk(worker, workers, tiles, k_blocks);
+            if first {
+                producer.prefetch();
+                for _ in 0..thread::opaque(shape.stages) {
+                    producer.next(&mut walk);
+                }
+            }
+            let mut fresh = true;
+            way().one_by_one::<T, S, R, WORDS, CLUSTER, TEAM, PENDING>(
+                ring,
+                segments,
+                #[inline(always)]
+                || {
+                    if first && !fresh {
+                        producer.next(&mut walk);
+                    }
+                    fresh = false;
+                    warp::sync_warp();
+                },
+            );
+        } else if warpgroup == shape.consumers() {
             setmaxnreg::decrease::<FEW>();
-            if thread::opaque(thread::thread_idx_x()) == CONSUMERS * WARPGROUP {
-                super::produce::produce(shape, p, maps, ring, segments, rank, origin);
+            if thread::opaque(thread::thread_idx_x()) == shape.consumers() * WARPGROUP {
+                producer.all(segments);
             }
         } else {
             setmaxnreg::increase::<MANY>();
-            let member = if shape.ping_pong { 0 } else { warpgroup };
-            let thread = thread::thread_idx_x() % WARPGROUP;
-            let consumer = Consumer::new(shape, warpgroup, member, thread);
-            let team = Team {
-                thread: member * WARPGROUP + thread,
-                worker,
-                blocks: CLUSTER,
-                rank,
-                flag: shared::base() + shape.flag_at(warpgroup - member),
-            };
-            let tiles = Tiles { p, maps, consumer, team, origin };
+            let way = way();
             if LEAD > 0 && p.aligned & OVERLAPPED != 0 {
-                tiles.overlapped::<T, S, R, WORDS, CLUSTER, PENDING, LEAD>(ring, segments);
+                way.overlapped::<T, S, R, WORDS, CLUSTER, PENDING, LEAD>(ring, segments);
             } else {
-                tiles.one_by_one::<T, S, R, WORDS, CLUSTER, TEAM, PENDING>(ring, segments);
-            }
-            // Shared memory outlives what is stored from it.
-            if consumer.thread == 0 {
-                tma::wait_group_read::<0>();
+                way.one_by_one::<T, S, R, WORDS, CLUSTER, TEAM, PENDING>(ring, segments, || {});
             }
         }
     }
@@ -149,7 +174,7 @@ macro_rules! define {
                     { SHAPE.team() * WARPGROUP },
                     { SHAPE.boxes() - 1 },
                     { SHAPE.lead() as usize },
-                >(SHAPE, &p.gemm, maps)
+                >(SHAPE, &p.gemm, maps, p.wide)
             }
         }
     };

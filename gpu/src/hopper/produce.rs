@@ -1,4 +1,5 @@
-//! The producer: one thread that starts the copies of every stage.
+//! The producer: one thread that starts the copies of every stage. It does nothing else, or it is one of three
+//! consumers' and fills a stage behind the products of another.
 //!
 //! Blocks of a cluster have the same tokens, so each loads one part of the X tile into all of them; W is a block's
 //! own. What a box has outside its tensor arrives as zeros.
@@ -6,70 +7,173 @@
 use super::ring::Ring;
 use crate::work::Segments;
 use cuda_std::{mbarrier, tma};
+use layout::columns::Tile;
 use layout::hopper::{Shape, X_COLUMNS};
 use layout::params::{GemmParams, MAP_W, MAP_X, TENSOR_MAP_BYTES};
 use layout::tiled24;
 
-/// Fills the stages of all of the block's segments.
-///
-/// # Safety
-/// One thread of the block calls it; `p` describes valid operands, `maps` is the address of their tensor maps.
-#[inline(always)]
-pub unsafe fn produce(
-    shape: Shape,
-    p: &GemmParams,
-    maps: u64,
-    mut ring: Ring,
-    mut segments: Segments<'_>,
-    rank: u32,
-    origin: impl Fn(u32) -> (u32, u32),
-) {
-    let map = |place: usize| maps + (place * TENSOR_MAP_BYTES) as u64;
-    let column_blocks = tiled24::column_blocks(p.k);
-    let last_row_block = tiled24::row_blocks(p.n) - 1;
-    // SAFETY: the maps are the caller's; a stage is empty when it is filled, and has the room.
-    unsafe {
-        tma::prefetch_map(map(MAP_X));
-        if !shape.sparse {
-            tma::prefetch_map(map(MAP_W));
-        }
-        while let Some(segment) = segments.next() {
-            let (m0, n0) = origin(segment.tile);
-            for block in segment.first..segment.last {
-                ring.wait_empty();
-                let (stage, full) = (ring.stage(), ring.full());
-                mbarrier::arrive_expect_tx(full, shape.filled_bytes());
-                let k = block * shape.bk;
-                let part = shape.bm / shape.cluster;
-                for i in 0..shape.bk / X_COLUMNS {
-                    let to = stage + (i * shape.bm + rank * part) * X_COLUMNS * 2;
-                    let (x, y) = ((k + i * X_COLUMNS) as i32, (m0 + rank * part) as i32);
-                    if shape.cluster == 1 {
-                        tma::load_2d(to, map(MAP_X), x, y, full);
-                    } else {
-                        let all = (1 << shape.cluster) - 1;
-                        tma::load_2d_multicast(to, map(MAP_X), x, y, full, all);
-                    }
+/// What the producer knows, and the stage that it fills next.
+pub struct Producer<'a, F> {
+    /// The block's shape.
+    pub shape: Shape,
+    /// The product.
+    pub p: &'a GemmParams,
+    /// Address of the tensor maps.
+    pub maps: u64,
+    /// Which of its cluster the block is.
+    pub rank: u32,
+    /// A tile, by its number.
+    pub tile: F,
+    /// The stage.
+    pub ring: Ring,
+}
+
+/// A tile's operands, from some K-block on.
+#[derive(Clone, Copy)]
+struct Source {
+    tile: Tile,
+    block: u32,
+    /// Where a sparse W is.
+    w: u64,
+}
+
+/// What one stage after another is filled with: the K-blocks of every `step`th tile.
+pub struct Walk {
+    source: Source,
+    index: u32,
+    step: u32,
+    tiles: u32,
+    k_blocks: u32,
+}
+
+impl<F: Fn(u32) -> Tile> Producer<'_, F> {
+    /// Fills the stages of all of `segments`.
+    ///
+    /// # Safety
+    /// One thread of the block calls it; `p` describes valid operands, `maps` is the address of their tensor maps.
+    #[inline(always)]
+    pub unsafe fn all(mut self, mut segments: Segments<'_>) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            self.prefetch();
+            while let Some(segment) = segments.next() {
+                let mut source = self.source(segment.tile, segment.first);
+                while source.block < segment.last {
+                    self.fill(&mut source);
                 }
-                let to = stage + shape.x_bytes();
-                if shape.sparse {
-                    let bytes = shape.w_row_bytes();
-                    for i in 0..shape.bn / tiled24::ROWS {
-                        // Past the end of W the last rows are copied again: nobody stores what they make.
-                        let row_block = (n0 / tiled24::ROWS + i).min(last_row_block);
-                        let column_block = block * (shape.bk / tiled24::COLUMNS);
-                        let from = tiled24::block(row_block, column_block, column_blocks);
-                        tma::load(to + i * bytes, p.w + from, bytes, full);
-                    }
-                } else {
-                    for i in 0..shape.bk / X_COLUMNS {
-                        let to = to + i * shape.bn * X_COLUMNS * 2;
-                        let x = (k + i * X_COLUMNS) as i32;
-                        tma::load_2d(to, map(MAP_W), x, n0 as i32, full);
-                    }
-                }
-                ring.advance();
             }
         }
+    }
+
+    /// All K-blocks, `k_blocks` of each, of tiles `first`, `first` + `step`, ... of `tiles`.
+    #[inline(always)]
+    pub fn walk(&self, first: u32, step: u32, tiles: u32, k_blocks: u32) -> Walk {
+        Walk { source: self.source(first, 0), index: first, step, tiles, k_blocks }
+    }
+
+    /// Fills the next stage when it is empty, if there is anything left to fill it with.
+    ///
+    /// # Safety
+    /// As for [`Self::all`].
+    #[inline(always)]
+    pub unsafe fn next(&mut self, walk: &mut Walk) {
+        if walk.source.block == walk.k_blocks {
+            walk.index += walk.step;
+            if walk.index < walk.tiles {
+                walk.source = self.source(walk.index, 0);
+            }
+        }
+        if walk.index < walk.tiles {
+            // SAFETY: as the caller vouches.
+            unsafe { self.fill(&mut walk.source) }
+        }
+    }
+
+    /// Gets the tensor maps.
+    ///
+    /// # Safety
+    /// As for [`Self::all`].
+    #[inline(always)]
+    pub unsafe fn prefetch(&self) {
+        // SAFETY: the maps are the caller's.
+        unsafe {
+            tma::prefetch_map(self.map(MAP_X));
+            if !self.shape.sparse {
+                tma::prefetch_map(self.map(MAP_W));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn map(&self, place: usize) -> u64 {
+        self.maps + (place * TENSOR_MAP_BYTES) as u64
+    }
+
+    /// The operands of tile `index` from K-block `block` on.
+    #[inline(always)]
+    fn source(&self, index: u32, block: u32) -> Source {
+        let tile = (self.tile)(index);
+        // Past the end of W the last rows are copied again: nobody stores what they make.
+        let row_block = (tile.feature / tiled24::ROWS).min(tiled24::row_blocks(self.p.n) - 1);
+        let column_block = block * (self.shape.bk / tiled24::COLUMNS);
+        let columns = tiled24::column_blocks(self.p.k);
+        let w = self.p.w + tiled24::block(row_block, column_block, columns);
+        Source { tile, block, w }
+    }
+
+    /// Fills the stage from `source`, and leaves both at the next one.
+    ///
+    /// # Safety
+    /// As for [`Self::all`].
+    #[inline(always)]
+    unsafe fn fill(&mut self, source: &mut Source) {
+        let Self { shape, p, rank, ring, .. } = *self;
+        let Source { tile, block, w } = *source;
+        let (map_x, map_w) = (self.map(MAP_X), self.map(MAP_W));
+        // SAFETY: the maps are the caller's; the stage is empty when it is filled, and has the room.
+        unsafe {
+            ring.wait_empty();
+            let (stage, full) = (ring.stage(), ring.full());
+            mbarrier::arrive_expect_tx(full, shape.filled_bytes(tile.features));
+            let k = block * shape.bk;
+            let part = shape.bm / shape.cluster;
+            for i in 0..shape.bk / X_COLUMNS {
+                let to = stage + (i * shape.bm + rank * part) * X_COLUMNS * 2;
+                let (x, y) = ((k + i * X_COLUMNS) as i32, (tile.token + rank * part) as i32);
+                if shape.cluster == 1 {
+                    tma::load_2d(to, map_x, x, y, full);
+                } else {
+                    let all = (1 << shape.cluster) - 1;
+                    tma::load_2d_multicast(to, map_x, x, y, full, all);
+                }
+            }
+            let to = stage + shape.x_bytes();
+            if shape.sparse {
+                let bytes = shape.w_row_bytes();
+                let pitch = tiled24::block(1, 0, tiled24::column_blocks(p.k));
+                let last = tiled24::row_blocks(p.n) - 1;
+                for i in 0..shape.bn / tiled24::ROWS {
+                    if i * tiled24::ROWS < tile.features {
+                        // The same.
+                        let further = i.min(last.saturating_sub(tile.feature / tiled24::ROWS));
+                        tma::load(to + i * bytes, w + further as u64 * pitch, bytes, full);
+                    }
+                }
+            } else {
+                for i in 0..shape.bk / X_COLUMNS {
+                    let to = to + i * shape.bn * X_COLUMNS * 2;
+                    let x = (k + i * X_COLUMNS) as i32;
+                    for first in (0..shape.bn).step_by(shape.w_box() as usize) {
+                        if first < tile.features {
+                            let (to, y) = (to + first * X_COLUMNS * 2, tile.feature + first);
+                            tma::load_2d(to, map_w, x, y as i32, full);
+                        }
+                    }
+                }
+            }
+        }
+        source.block += 1;
+        source.w += shape.w_row_bytes() as u64;
+        self.ring.advance();
     }
 }

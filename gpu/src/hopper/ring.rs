@@ -5,7 +5,7 @@
 //! since X is multicast, those are the warps of all blocks of the cluster.
 
 use cuda_std::{mbarrier, shared};
-use layout::hopper::{CONSUMERS, Shape, WARPGROUP};
+use layout::hopper::{Shape, WARPGROUP};
 
 /// A place in the ring.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ impl Ring {
                 mbarrier::init(self.base + self.shape.full_at(slot), 1);
                 mbarrier::init(self.base + self.shape.empty_at(slot), readers);
             }
-            for consumer in 0..CONSUMERS {
+            for consumer in 0..self.shape.consumers() {
                 mbarrier::init(self.turn(consumer), WARPGROUP / 32);
             }
         }

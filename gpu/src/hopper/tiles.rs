@@ -7,7 +7,8 @@ use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
 use cuda_std::{mbarrier, thread};
-use layout::hopper::{CONSUMERS, ROWS};
+use layout::columns::Tile;
+use layout::hopper::ROWS;
 use layout::params::GemmParams;
 
 /// What is the same for all of a consumer's tiles.
@@ -20,17 +21,18 @@ pub struct Tiles<'a, O> {
     pub consumer: Consumer,
     /// Those who compute a tile together.
     pub team: Team,
-    /// First token and first feature of a tile, by its number.
-    pub origin: O,
+    /// A tile, by its number.
+    pub tile: O,
 }
 
-impl<O: Fn(u32) -> (u32, u32)> Tiles<'_, O> {
-    /// First token, and first of the consumer's features.
+impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
+    /// First token, first of the consumer's features, and whether it has any.
     #[inline(always)]
-    fn place(&self, tile: u32) -> (u32, u32) {
-        let (token0, feature0) = (self.origin)(tile);
+    fn place(&self, tile: u32) -> (u32, u32, bool) {
+        let Tile { token, feature, features } = (self.tile)(tile);
         let Consumer { shape, member, .. } = self.consumer;
-        (token0, feature0 + member * shape.subtiles() * ROWS)
+        let first = member * shape.subtiles() * ROWS;
+        (token, feature + first, !shape.mixes() || first < features)
     }
 
     /// Whole tiles whose Y tensor maps store. One that is not the last is finished while the tensor cores work: its
@@ -65,7 +67,7 @@ impl<O: Fn(u32) -> (u32, u32)> Tiles<'_, O> {
                 consumer.store_boxes::<T, R, PENDING>(p, maps, z, &staged, token0, feature);
             };
             while let Some(segment) = segments.next() {
-                let (token0, feature0) = self.place(segment.tile);
+                let (token0, feature0, _) = self.place(segment.tile);
                 // Loaded before the products, so that nobody waits for it after them.
                 let bias = consumer.bias::<T, S>(p, feature0);
                 rest = consumer.multiply_ahead::<T, S, R, WORDS, CLUSTER, LEAD>(
@@ -90,9 +92,11 @@ impl<O: Fn(u32) -> (u32, u32)> Tiles<'_, O> {
                 store(&rest, place);
             }
         }
+        consumer.stored();
     }
 
-    /// Any segments. In ping-pong every other one is the other consumer's, and they multiply by turns.
+    /// Any segments. In ping-pong every other one is the other consumer's, and they multiply by turns. Calls `given`
+    /// for each stage, behind its products.
     ///
     /// All threads of the team must reach it together.
     ///
@@ -111,6 +115,7 @@ impl<O: Fn(u32) -> (u32, u32)> Tiles<'_, O> {
         self,
         mut ring: Ring,
         mut segments: Segments<'_>,
+        mut given: impl FnMut(),
     ) {
         let Self { p, maps, consumer, team, .. } = self;
         let Consumer { shape, place, member, .. } = consumer;
@@ -128,18 +133,27 @@ impl<O: Fn(u32) -> (u32, u32)> Tiles<'_, O> {
                     // The first consumer's first turn is before any arrival.
                     mbarrier::wait(ring.turn(place), (turn / 2 + 1) % 2);
                 }
-                let (token0, feature0) = self.place(segment.tile);
+                let (token0, feature0, any) = self.place(segment.tile);
+                if !any {
+                    consumer.pass::<CLUSTER>(&mut ring, blocks, &mut given);
+                    continue;
+                }
                 let bias = #[inline(always)]
                 || consumer.bias::<T, S>(p, feature0);
                 // Before the products, where there are registers to keep it in.
                 let early = if shape.shares() { Some(bias()) } else { None };
                 let next = ring.turn(place ^ 1);
-                let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(&mut ring, blocks, || {
-                    if shape.ping_pong && thread::lane() == 0 {
-                        mbarrier::arrive(next);
-                    }
-                });
-                let sync = || thread::sync_some(1 + CONSUMERS + place - member, TEAM);
+                let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(
+                    &mut ring,
+                    blocks,
+                    || {
+                        if shape.ping_pong && thread::lane() == 0 {
+                            mbarrier::arrive(next);
+                        }
+                    },
+                    &mut given,
+                );
+                let sync = || thread::sync_some(1 + shape.consumers() + place - member, TEAM);
                 let mut sums = acc;
                 let complete = !shape.shares()
                     || segment.complete_with::<_, TEAM>(
@@ -159,5 +173,6 @@ impl<O: Fn(u32) -> (u32, u32)> Tiles<'_, O> {
                 }
             }
         }
+        consumer.stored();
     }
 }
