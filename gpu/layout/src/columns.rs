@@ -89,6 +89,16 @@ impl Columns {
         self.wide + (n - self.wide * bn).div_ceil(self.narrow())
     }
 
+    /// Most wide and narrow tiles of `tiles_m` rows of them that one of `workers` computes, each taking every
+    /// `workers`th tile.
+    pub const fn share(self, tiles_m: u32, n: u32, workers: u32) -> (u32, u32) {
+        let count = self.count(n);
+        let first = if self.wide < count { self.wide } else { count };
+        let (wide, all) = (first as u64 * tiles_m as u64, count as u64 * tiles_m as u64);
+        let wide = wide.div_ceil(workers as u64) as u32;
+        (wide, all.div_ceil(workers as u64) as u32 - wide)
+    }
+
     /// Tile `index` of the block of rank `rank` in its cluster, of a product with `tiles_m` tiles of tokens and `n`
     /// features, in the order of [`raster`]: wide columns before narrow ones.
     #[inline(always)]
@@ -166,7 +176,12 @@ mod tests {
 
     #[test]
     fn work_is_even() {
-        let most = |tiles_m, n| shares(MIXING, tiles_m, n, 132).into_iter().max().unwrap();
+        let most = |tiles_m, n| {
+            let most = shares(MIXING, tiles_m, n, 132).into_iter().max().unwrap();
+            let (wide, narrow) = Columns::even(MIXING, tiles_m, n, 132).share(tiles_m, n, 132);
+            assert!(most <= wide * 192 + narrow * 128);
+            most
+        };
         // 16 wide columns and 8 narrow ones; 66 and 13; 33 and 63.
         assert_eq!(most(16, 4096), 2 * 192 + 128);
         assert_eq!(most(16, 14336), 8 * 192 + 2 * 128);

@@ -12,7 +12,9 @@ pub const fn tile(index: u32, tiles_m: u32, tiles_n: u32, band: u32) -> (u32, u3
     let rest = index - b * per_band;
     let left = tiles_n - b * band;
     let width = if left < band { left } else { band };
-    (rest / width, b * band + rest % width)
+    // A remainder would be another division.
+    let row = rest / width;
+    (row, b * band + rest - row * width)
 }
 
 #[cfg(test)]

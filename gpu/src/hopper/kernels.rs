@@ -64,7 +64,8 @@ unsafe fn gemm<
     // Tiles of a cluster: as many features as its blocks have together.
     let columns = Columns::new(shape, wide);
     let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), columns.count(p.n));
-    let tile = |index: u32| columns.tile(index, tiles_m, p.n, p.band, rank);
+    // How many columns there are is found anew for each tile, and takes no register in between.
+    let tile = |index: u32| columns.tile(index, tiles_m, thread::anchored(p.n), p.band, rank);
     let (worker, workers) = (thread::block_idx_x() / CLUSTER, thread::grid_dim_x() / CLUSTER);
 
     let (tiles, k_blocks) = (tiles_m * tiles_n, k_blocks(p, shape.bk));

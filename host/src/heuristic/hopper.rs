@@ -3,7 +3,9 @@
 //! (docs/tuning.md): the choice takes 1.001 times the best (geometric mean).
 
 use crate::device::DeviceInfo;
+use crate::hopper;
 use crate::schedule::{Choice, Schedule};
+use layout::hopper::ROWS;
 use layout::instance::Instance;
 
 /// Floating-point operations per microsecond and multiprocessor.
@@ -26,13 +28,14 @@ const SPLIT_K_100KB: f64 = 3.5;
 /// The rate of a tile relative to that of 256x128.
 fn efficiency(kernel: &Instance) -> f64 {
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
+        (_, _, 192, _) => 1.04,
         (false, 256, ..) if kernel.cluster == 1 => 0.994,
         (false, 192, ..) => 1.015,
         (false, 128, ..) => 0.93,
         (false, 64, ..) => 0.74,
         (false, 16, ..) => 0.25,
-        (true, 256, ..) if kernel.cluster == 1 => 0.98,
-        (true, 192, ..) => 1.065,
+        (true, 256, ..) if kernel.cluster == 1 => 0.978,
+        (true, 192, ..) => 1.055,
         (true, 160, ..) => 1.004,
         (true, 128, 256, _) => 0.97,
         (true, 128, _, 128) => 0.9,
@@ -42,6 +45,20 @@ fn efficiency(kernel: &Instance) -> f64 {
         (true, 16, ..) => 0.267,
         _ => 1.0,
     }
+}
+
+/// The same of a narrow tile of three consumers.
+const NARROW: f64 = 0.94;
+
+/// Tiles of the busiest multiprocessor, in whole ones.
+fn rounds(kernel: &Instance, m: usize, n: usize, device: &DeviceInfo) -> f64 {
+    let Some(shape) = kernel.hopper() else { return 0.0 };
+    let (m, n) = (m as u32, n as u32);
+    let workers = (device.multiprocessors / shape.cluster).max(1);
+    let columns = hopper::columns(shape, m, n, device);
+    let (wide, narrow) = columns.share(m.div_ceil(shape.bm), n, workers);
+    let features = (shape.bn - ROWS) as f64 / shape.bn as f64;
+    wide as f64 + narrow as f64 * features * efficiency(kernel) / NARROW
 }
 
 /// Microseconds for `[m, n, k]`.
@@ -60,7 +77,7 @@ pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -
     let epilogue = EPILOGUE * area / 32768.0;
     let partial = |parts: f64| SPLIT_K + SPLIT_K_100KB * parts * area * 8.0 / sms / 1e5;
     let (compute, sharing) = match choice.schedule {
-        Schedule::Tiles => ((tiles / workers).ceil() * (work + epilogue), 0.0),
+        Schedule::Tiles => (rounds(kernel, m, n, device) * (work + epilogue), 0.0),
         Schedule::SplitK(slices) => {
             let slices = slices as f64;
             let waves = (tiles * slices / workers).ceil();
