@@ -81,6 +81,7 @@ mod tests {
     use crate::report::Row;
     use crate::run::{Run, Settings};
     use clap::Parser;
+    use layout::hopper::ROWS;
     use layout::instance::Family;
     use reference::random::Fill;
     use sparseflow::ptx;
@@ -109,7 +110,8 @@ mod tests {
         rows
     }
 
-    /// Tensor-core instructions of a product: every tile and every stage of K is computed whole.
+    /// Tensor-core instructions of a product: every tile and every stage of K is computed whole, but for consumers that
+    /// a narrow tile leaves out.
     fn mma(kernel: Kernel, [m, n, k]: [u32; 3]) -> u64 {
         let Kernel::Gemm(choice) = kernel else { return 0 };
         let i = choice.kernel;
@@ -121,7 +123,11 @@ mod tests {
             Family::Sm90Dense => u64::from(64 * i.bm * 16),
             Family::Sm90Sparse24 => u64::from(64 * i.bm * 32),
         };
-        whole(m, i.bm) * whole(n, i.bn * i.cluster) * whole(k, i.bk) / one
+        let columns = match i.hopper() {
+            Some(shape) if shape.mixes() => ROWS,
+            _ => i.bn * i.cluster,
+        };
+        whole(m, i.bm) * whole(n, columns) * whole(k, i.bk) / one
     }
 
     #[test]

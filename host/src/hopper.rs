@@ -105,5 +105,6 @@ pub(crate) fn params(
     let aligned = gemm.aligned | if overlapped { OVERLAPPED } else { 0 };
     let w = tiles.map_or(gemm.w, Memory::address);
     let wide = columns(shape, gemm.m, gemm.n, device.info()).wide();
-    Ok(HopperParams { maps, gemm: GemmParams { w, aligned, ..*gemm }, wide, reserved: 0 })
+    let gemm = GemmParams { w, aligned, ..*gemm };
+    Ok(HopperParams { maps, wide, reserved: 0, gemm })
 }

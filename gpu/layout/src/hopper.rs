@@ -1,8 +1,9 @@
 //! How a block of the Hopper kernels divides its threads and its shared memory.
 //!
-//! Two consumer warpgroups and one that produces; or three consumers, one thread of which produces. A block computes tiles of `bn` features by `bm` tokens of
-//! Y^T: W is the instruction's operand A (64 rows an instruction), X its operand B (`bm` columns). Three
-//! consumers have 64 features each, and may leave the last 64 out (`columns`).
+//! Two consumer warpgroups and one that produces, or three consumers, one thread of which produces. A block computes
+//! tiles of `bn` features by `bm` tokens of Y^T: W is the instruction's operand A (64 rows an instruction), X its
+//! operand B (`bm` columns). Three consumers have 64 features each, and may leave the last 64 out
+//! ([`columns`](crate::columns)).
 //!
 //! ```text
 //!   cooperative: both consumers work on a tile       ping-pong: each has a tile of its own, and finishes

@@ -91,12 +91,12 @@ pub const TENSOR_MAP_BYTES: usize = 128;
 pub struct HopperParams {
     /// X; a dense W; Y (unused unless [`ALIGNED_STORE`]).
     pub maps: [[u64; TENSOR_MAP_BYTES / 8]; 3],
-    /// The product. A sparse W is in the order of `layout::tiled24`.
-    pub gemm: GemmParams,
     /// Columns of tiles that have all features of the shape, see `layout::columns`.
     pub wide: u32,
     /// Zero.
     pub reserved: u32,
+    /// The product. A sparse W is in the order of `layout::tiled24`.
+    pub gemm: GemmParams,
 }
 
 /// Places of [`HopperParams::maps`].

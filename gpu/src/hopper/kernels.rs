@@ -3,8 +3,13 @@
 //! A kernel is a layout (`layout::hopper`), a producer ([`produce`](super::produce)), and consumers
 //! ([`consume`](super::consume)), which finish what they have multiplied ([`finish`](super::finish)). Blocks are
 //! persistent; a block, or a cluster of blocks with tiles of neighbouring features, walks through its segments
-//! (`work`), and so do its warpgroups, each for itself (a consumer's way is [`tiles`](super::tiles)). Operands pass from producer to consumers through a
-//! ring of stages ([`ring`](super::ring)), so the producer runs ahead into the next tile while one is finished.
+//! (`work`), and so do its warpgroups, each for itself (a consumer's way is [`tiles`](super::tiles)). Operands pass
+//! from producer to consumers through a ring of stages ([`ring`](super::ring)), so the producer runs ahead into the
+//! next tile while one is finished.
+//!
+//! Three consumers leave no registers for a fourth warpgroup: a launch has the same number for all threads, at most
+//! 128 where there are 512, and `ptxas` wants 154 for an instruction with 128 accumulators. So one of their threads is
+//! the producer: it fills a stage again when it has started the products of the next, and all have read it.
 //!
 //! Constraints: X (and a dense W) begin at a multiple of 16 bytes, and so do their rows, as tensor maps demand;
 //! the host launches no other product. M, N, K are at least 1.

@@ -24,8 +24,8 @@ fn text(kernel: &Instance) -> String {
 }
 
 /// The kernels with the smallest tiles: of all dense ones, of those for sparse W whose consumers take turns, of
-/// those that have clusters, and of those that finish a tile behind the next.
-fn some() -> [&'static Instance; 4] {
+/// those that have clusters, of those that finish a tile behind the next, and of those with three consumers.
+fn some() -> [&'static Instance; 5] {
     let smallest = |suits: fn(&Instance) -> bool| {
         let of_f16 = kernels::all().filter(|i| i.family.is_hopper() && i.dtype == Dtype::F16);
         of_f16.filter(|i| suits(i)).min_by_key(|i| i.bm * i.bn).unwrap()
@@ -35,6 +35,7 @@ fn some() -> [&'static Instance; 4] {
         smallest(|i| i.family.is_sparse() && i.ping_pong && i.cluster == 1),
         smallest(|i| i.family.is_sparse() && !i.ping_pong && i.cluster == 2),
         smallest(|i| i.hopper().is_some_and(|shape| shape.lead() > 0)),
+        smallest(|i| i.hopper().is_some_and(|shape| shape.mixes())),
     ]
 }
 
@@ -226,7 +227,7 @@ fn metadata_in_other_places_is_noticed() {
 
 #[test]
 fn clusters_that_do_not_keep_together_are_noticed() {
-    let [_, _, kernel, _] = some();
+    let [_, _, kernel, ..] = some();
     let alone = edited(kernel, "multicast::cluster", "", |_, line| {
         format!("{}, 1;", line.rsplit_once(", ").unwrap().0)
     });
