@@ -98,7 +98,7 @@ macro_rules! sm90_dense_instances {
             Sm90Dense
             sm90_dense_f16_256x128x64 sm90_dense_bf16_256x128x64 [256, 128, 64] 4 1 false;
             sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
-            sm90_dense_f16_256x192x64 sm90_dense_bf16_256x192x64 [256, 192, 64] 3 1 false;
+            sm90_dense_f16_256x192x64_c2 sm90_dense_bf16_256x192x64_c2 [256, 192, 64] 3 2 false;
             sm90_dense_f16_192x128x64_pingpong sm90_dense_bf16_192x128x64_pingpong [192, 128, 64] 5 1 true;
             sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 true;
             sm90_dense_f16_64x128x64 sm90_dense_bf16_64x128x64 [64, 128, 64] 8 1 false;
@@ -115,7 +115,7 @@ macro_rules! sm90_sparse24_instances {
             Sm90Sparse24
             sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 5 2 false;
             sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 5 1 false;
-            sm90_sparse24_f16_192x256x64 sm90_sparse24_bf16_192x256x64 [192, 256, 64] 4 1 false;
+            sm90_sparse24_f16_192x256x64_c2 sm90_sparse24_bf16_192x256x64_c2 [192, 256, 64] 4 2 false;
             sm90_sparse24_f16_160x256x64 sm90_sparse24_bf16_160x256x64 [160, 256, 64] 5 1 false;
             sm90_sparse24_f16_128x256x128 sm90_sparse24_bf16_128x256x128 [128, 256, 128] 3 1 false;
             sm90_sparse24_f16_128x128x128_pingpong sm90_sparse24_bf16_128x128x128_pingpong [128, 128, 128] 4 1 true;
