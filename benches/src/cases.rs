@@ -355,7 +355,7 @@ mod tests {
             let want = format!("{} does not take 1x2x3: K must be a multiple of 8", kernel.name);
             assert_eq!(error, want);
         }
-        let some = "sm90_sparse24_f16_192x256x64";
+        let some = "sm90_sparse24_f16_192x256x64_c2";
         let line = format!("bench --shape 1x2x8 --kernel {some}");
         let error = rows_on(&emulator, &line).unwrap_err().downcast::<Usage>().unwrap().0;
         assert!(error.starts_with(&format!("{some} does not take 1x2x8: N must be")), "{error}");

@@ -119,7 +119,7 @@ pub fn select(problem: &Problem, device: &DeviceInfo) -> Result<Choice> {
     for &kernel in &eligible {
         for schedule in schedules(kernel, m, n, k, device) {
             let choice = Choice { kernel, schedule };
-            let cost = cost(choice, m, n, k, device);
+            let cost = cost(choice, m, n, k, device) * hopper::fused(kernel, problem);
             // Where nothing tells two apart, the smaller tile.
             let area = |choice: Choice| choice.kernel.bm * choice.kernel.bn;
             let better = best.is_none_or(|(least, chosen)| {

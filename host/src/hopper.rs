@@ -23,6 +23,11 @@ pub(crate) fn takes(shape: Shape, aligned: u32, extents: [usize; 3]) -> bool {
     aligned & needed(shape) == needed(shape) && !extents.contains(&0)
 }
 
+/// Whether half of a tile may be finished behind the other's products: a bias or an activation takes registers, too.
+pub(crate) fn overlaps(shape: Shape, bare: bool) -> bool {
+    shape.lead() > 0 && (shape.shares() || bare)
+}
+
 /// The columns of tiles of `shape` for `m` tokens and `n` features.
 pub(crate) fn columns(shape: Shape, m: u32, n: u32, device: &DeviceInfo) -> Columns {
     Columns::even(shape, m.div_ceil(shape.bm), n, device.multiprocessors / shape.cluster)
@@ -98,10 +103,9 @@ pub(crate) fn params(
         })?;
     }
     let lead = shape.lead();
-    // A bias or an activation behind the products takes registers, too.
-    let roomy = shape.shares() || gemm.bias == 0 && gemm.activation == Activation::None as u32;
+    let bare = gemm.bias == 0 && gemm.activation == Activation::None as u32;
     let long_enough = gemm.k.div_ceil(shape.bk) >= 2 * lead;
-    let overlapped = stores && gemm.units == 0 && lead > 0 && roomy && long_enough;
+    let overlapped = stores && gemm.units == 0 && overlaps(shape, bare) && long_enough;
     let aligned = gemm.aligned | if overlapped { OVERLAPPED } else { 0 };
     let w = tiles.map_or(gemm.w, Memory::address);
     let wide = columns(shape, gemm.m, gemm.n, device.info()).wide();
