@@ -189,6 +189,17 @@ mod tests {
     }
 
     #[test]
+    fn an_epilogue_that_a_tile_cannot_hide_is_left_to_others() {
+        let h200 = device(132, 227 * 1024);
+        let bare = Problem { aligned: 15, ..Problem::new(true, Dtype::F16, 4096, 14336, 4096) };
+        let fused = bare.with_epilogue("bias-silu".parse().unwrap(), bare.output);
+        let kernel = |problem| select(&problem, &h200).unwrap().kernel.hopper().unwrap();
+        let overlaps = |problem, bare| crate::hopper::overlaps(kernel(problem), bare);
+        assert!(overlaps(bare, true) && !overlaps(bare, false));
+        assert_eq!(overlaps(fused, true), overlaps(fused, false));
+    }
+
+    #[test]
     fn any_shape_and_device_gets_a_choice_that_can_be_planned() {
         for device in [device(0, 99 * 1024), device(1, 99 * 1024), device(108, 163 * 1024)] {
             for sparse in [false, true] {

@@ -40,8 +40,8 @@ impl Columns {
         Self { shape, wide }
     }
 
-    /// The columns of `n` features and `tiles_m` tiles of tokens that give each of `workers` (blocks, or clusters) the
-    /// fewest features: all of these in columns of one width, where the shape has no other.
+    /// The columns of `n` features that leave the busiest of `workers` (blocks, or clusters) the fewest features of
+    /// `tiles_m` tiles of tokens. A shape that does not mix widths has columns of one.
     pub fn even(shape: Shape, tiles_m: u32, n: u32, workers: u32) -> Self {
         let widest = n.div_ceil(shape.bn * shape.cluster);
         if !shape.mixes() {
@@ -49,7 +49,8 @@ impl Columns {
         }
         let (tiles_m, workers) = (tiles_m.max(1) as u64, workers.max(1) as u64);
         let (wide, narrow) = ((shape.bn / ROWS) as u64, (shape.bn / ROWS - 1) as u64);
-        // Strips of 64 features of every block of a cluster; a worker's, and of these in narrow tiles.
+        // In strips, 64 features of every block of a cluster: all, and each worker's. It takes these in wide tiles and
+        // as few narrow ones as will do, and so do all others; if what comes of it is too little, each takes more.
         let strips = n.div_ceil(ROWS * shape.cluster) as u64;
         let mut each = (tiles_m * strips).div_ceil(workers);
         loop {

@@ -102,6 +102,7 @@ unsafe fn gemm<
                     producer.next(&mut walk);
                 }
             }
+            // Behind the first products of all, no stage has been read.
             let mut fresh = true;
             way().one_by_one::<T, S, R, WORDS, CLUSTER, TEAM, PENDING>(
                 ring,

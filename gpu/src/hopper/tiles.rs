@@ -141,7 +141,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                 let bias = #[inline(always)]
                 || consumer.bias::<T, S>(p, feature0);
                 // Before the products, where there are registers to keep it in.
-                let early = if shape.shares() { Some(bias()) } else { None };
+                let early = if shape.shares() || shape.mixes() { Some(bias()) } else { None };
                 let next = ring.turn(place ^ 1);
                 let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(
                     &mut ring,
