@@ -58,7 +58,7 @@ impl Consumer {
     }
 
     /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `started` when the last
-    /// products have been started, and `given` behind those of each stage, when it has given the one before back.
+    /// products have been started, and `given` each time it has given a stage back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -118,6 +118,7 @@ impl Consumer {
                 wgmma::pin(acc);
             }
             self.release::<CLUSTER>(previous);
+            given();
         }
         acc
     }
@@ -260,8 +261,7 @@ impl Consumer {
     }
 
     /// Starts the products of the ring's stage with `metadata`, and gives the one before back, whose metadata is
-    /// `other` and whose barrier `previous`, when those of it have ended; then it calls
-    /// `given`.
+    /// `other` and whose barrier `previous`, or 0, when those of it have ended; then it calls `given`.
     ///
     /// # Safety
     /// As for [`Self::multiply`].
@@ -289,7 +289,9 @@ impl Consumer {
             wgmma::wait_group::<1>();
             keep(other);
             self.release::<CLUSTER>(*previous);
-            given();
+            if *previous != 0 {
+                given();
+            }
         }
         *previous = ring.empty();
         ring.advance();

@@ -96,7 +96,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
     }
 
     /// Any segments. In ping-pong every other one is the other consumer's, and they multiply by turns. Calls `given`
-    /// for each stage, behind its products.
+    /// each time it has given a stage back.
     ///
     /// All threads of the team must reach it together.
     ///
