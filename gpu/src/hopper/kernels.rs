@@ -9,7 +9,8 @@
 //!
 //! Three consumers leave no registers for a fourth warpgroup: a launch has the same number for all threads, at most
 //! 128 where there are 512, and `ptxas` wants 154 for an instruction with 128 accumulators. So one of their threads is
-//! the producer: it fills a stage again when it has started the products of the next, if there are any, and all have read it.
+//! the producer: it fills a stage again when it has started the products of the next, if there are any, and all have
+//! read it.
 //!
 //! Constraints: X (and a dense W) begin at a multiple of 16 bytes, and so do their rows, as tensor maps demand;
 //! the host launches no other product. M, N, K are at least 1.
