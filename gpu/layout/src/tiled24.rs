@@ -8,8 +8,8 @@
 //!   0                                             4096                                          4608
 //! ```
 //!
-//! So the 64 rows of an instruction are one copy of consecutive bytes in each stage. By tensor maps from Packed24 itself it was a row of 64
-//! bytes at a time, and the copy engine takes as long over 64 bytes as over 128.
+//! So the 64 rows of an instruction are one copy of consecutive bytes in each stage. By tensor maps from Packed24
+//! itself it was a row of 64 bytes at a time, and the copy engine takes as long over 64 bytes as over 128.
 //!
 //! Blocks of the same rows follow each other; rows are padded to 64, columns to 128, which is two blocks, with zero
 //! values and [`PADDING`].

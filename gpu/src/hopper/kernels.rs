@@ -156,7 +156,7 @@ macro_rules! define {
         /// # Safety
         /// `p` describes valid operands and, with the grid, a schedule that covers Y; threads, cluster and shared
         /// memory of a block are those of the instance.
-        #[::cuda_std::kernel(launch_bounds(384, 1))]
+        #[::cuda_std::kernel(launch_bounds(::layout::hopper::THREADS, 1))]
         pub unsafe fn $name(p: HopperParams) {
             const SHAPE: Shape = Shape {
                 sparse: $sparse,
