@@ -4,7 +4,7 @@
 //! buffer, a value that nothing initialised, ...) makes the launch an error.
 
 use crate::constants::Constants;
-use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap, Workspace};
+use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap};
 use crate::error::{Error, Result, invalid};
 use crate::ptx;
 use ptx_emulator::family::tensor_map;
@@ -25,7 +25,6 @@ pub struct EmulatedDevice {
     /// The latest of each kernel.
     modules: Mutex<HashMap<&'static str, (Constants, Arc<Module>)>>,
     launches: Mutex<Vec<(&'static str, Counters)>>,
-    workspace: Workspace,
     ptx: Cow<'static, str>,
     specializes: bool,
     seed: u64,
@@ -65,7 +64,6 @@ impl EmulatedDevice {
             memory: Arc::default(),
             modules: Mutex::default(),
             launches: Mutex::default(),
-            workspace: Workspace::default(),
             ptx,
             specializes,
             seed,
@@ -113,7 +111,10 @@ impl Device for EmulatedDevice {
     }
 
     fn workspace(&self, bytes: u64) -> Result<Arc<dyn Memory>> {
-        self.workspace.get(self, bytes)
+        // Plans share none: nothing orders launches of several threads here, as a stream does.
+        let memory = self.allocate(bytes)?;
+        memory.fill(0)?;
+        Ok(memory)
     }
 
     fn compile(&self, launch: &Launch<'_>) -> Result<()> {
