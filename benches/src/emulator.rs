@@ -125,7 +125,8 @@ mod tests {
         };
         let columns = match i.hopper() {
             Some(shape) if shape.mixes() => ROWS,
-            _ => i.bn * i.cluster,
+            Some(shape) => i.bn * shape.cluster,
+            None => i.bn,
         };
         whole(m, i.bm) * whole(n, columns) * whole(k, i.bk) / one
     }

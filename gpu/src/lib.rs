@@ -8,7 +8,8 @@
 //! | [`ampere::accumulator`] | what the sm80 kernels sum in: f32, or f16 (`*_acc16`) |
 //! | `hopper::kernels` | `sm90_dense_*`, `sm90_sparse24_*`: wgmma and wgmma.sp, for sm_90a alone |
 //! | `hopper::{ring, produce, consume}` | their stages, the producer, the consumers |
-//! | `hopper::{tiles, finish}` | a consumer's way through its tiles, and what it does with one it has multiplied |
+//! | `hopper::{tiles, slices}` | a consumer's way through its tiles, and through one that two blocks share |
+//! | `hopper::{finish, store}` | what it does with a tile that it has multiplied; the boxes of Y that it stores |
 //! | [`compress`] | `compress24_*`: prune and pack W in one pass |
 //! | `tile24` | Packed24 into the order of the Hopper kernels, for sm_90a alone |
 //! | [`work`] | which tiles and K-blocks a thread block computes; sums over several blocks |
@@ -70,6 +71,8 @@ pub mod hopper {
     pub mod kernels;
     pub mod produce;
     pub mod ring;
+    pub mod slices;
+    pub mod store;
     pub mod tiles;
 }
 #[cfg(not(sm_90a))]

@@ -15,6 +15,7 @@
 //! finds, by the tile's counter, that it is the last one adds them up in the order of K and finishes
 //! the tile. Nobody waits for anybody, so blocks need not be resident together.
 
+use core::ops::Range;
 use cuda_std::{atomic, global, shared, thread};
 use layout::params::{GemmParams, partial_slot};
 
@@ -38,6 +39,8 @@ pub struct Segments<'a> {
     whole: bool,
     tiles: u32,
     k_blocks: u32,
+    /// K-blocks of whole tiles that are computed here.
+    slice: Range<u32>,
     workers: u32,
     round: u32,
     tile: u32,
@@ -60,15 +63,24 @@ impl<'a> Segments<'a> {
         let all = shared_tiles as u64 * k_blocks as u64;
         let start = (worker as u64 * p.units as u64).min(all);
         let end = (start + p.units as u64).min(all) as u32;
-        Self { p, whole, tiles, k_blocks, workers, round: 0, tile: worker, unit: start as u32, end }
+        let (slice, unit) = (0..k_blocks, start as u32);
+        Self { p, whole, tiles, k_blocks, slice, workers, round: 0, tile: worker, unit, end }
+    }
+
+    /// Leaves of whole tiles slice `rank` of `slices`, which are of about the same length.
+    #[inline(always)]
+    pub fn cut(&mut self, rank: u32, slices: u32) {
+        let length = self.k_blocks.div_ceil(slices);
+        let end = |slice: u32| (slice * length).min(self.k_blocks);
+        self.slice = end(rank)..end(rank + 1);
     }
 
     /// The next one.
     #[inline(always)]
     pub fn next(&mut self) -> Option<Segment> {
         let k_blocks = self.k_blocks;
-        let mut segment =
-            Segment { tile: self.tile, first: 0, last: k_blocks, unit: self.unit, k_blocks };
+        let Range { start: first, end: last } = self.slice;
+        let mut segment = Segment { tile: self.tile, first, last, unit: self.unit, k_blocks };
         if self.whole || self.round < self.p.waves {
             if self.tile >= self.tiles {
                 return None;

@@ -138,7 +138,7 @@ impl<'a> Plan<'a> {
             n: n as u32,
             k: k as u32,
             alpha: epilogue.alpha,
-            beta: epilogue.beta,
+            beta: c.map_or(0.0, |_| epilogue.beta),
             activation: epilogue.activation as u32,
             output: O::OUTPUT as u32,
             aligned: alignment(x, &w, epilogue, y),

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(area(choice(4096, 4096, 4096)), 128 * 256);
         assert_eq!(choice(4096, 4096, 4096).schedule, Schedule::Tiles);
         assert_eq!(choice(16, 14336, 4096).kernel.bm, 16);
-        assert!(matches!(choice(256, 4096, 14336).schedule, Schedule::SplitK(_)));
+        assert!(matches!(choice(64, 4096, 14336).schedule, Schedule::SplitK(_)));
         assert!(area(choice(512, 512, 512)) <= 64 * 64);
         assert_eq!(area(choice(1, 1, 1)), 16 * 64);
         assert_eq!(choice(1, 1, 0).schedule, Schedule::Tiles);
@@ -197,6 +197,16 @@ mod tests {
         let overlaps = |problem, bare| crate::hopper::overlaps(kernel(problem), bare);
         assert!(overlaps(bare, true) && !overlaps(bare, false));
         assert_eq!(overlaps(fused, true), overlaps(fused, false));
+    }
+
+    #[test]
+    fn tiles_that_fill_half_of_the_gpu_are_shared_in_clusters() {
+        let h200 = device(132, 227 * 1024);
+        for sparse in [false, true] {
+            let problem = Problem::new(sparse, Dtype::F16, 256, 4096, 14336);
+            let choice = select(&problem, &h200).unwrap();
+            assert_eq!((choice.kernel.slices, choice.schedule), (2, Schedule::Tiles), "{choice}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn takes(shape: Shape, aligned: u32, extents: [usize; 3]) -> bool {
 
 /// Whether half of a tile may be finished behind the other's products: a bias or an activation takes registers, too.
 pub(crate) fn overlaps(shape: Shape, bare: bool) -> bool {
-    shape.lead() > 0 && (shape.shares() || bare)
+    shape.overlaps() && (shape.shares() || bare)
 }
 
 /// The columns of tiles of `shape` for `m` tokens and `n` features.
@@ -102,9 +102,9 @@ pub(crate) fn params(
             ..map(gemm.y, n, m, gemm.ldy * 2)
         })?;
     }
-    let lead = shape.lead();
     let bare = gemm.bias == 0 && gemm.activation == Activation::None as u32;
-    let long_enough = gemm.k.div_ceil(shape.bk) >= 2 * lead;
+    let least = if shape.lead() > 0 { 2 * shape.lead() } else { shape.behind() + 1 };
+    let long_enough = gemm.k.div_ceil(shape.bk) >= least;
     let overlapped = stores && gemm.units == 0 && overlaps(shape, bare) && long_enough;
     let aligned = gemm.aligned | if overlapped { OVERLAPPED } else { 0 };
     let w = tiles.map_or(gemm.w, Memory::address);

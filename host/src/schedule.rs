@@ -127,8 +127,10 @@ impl Choice {
             return Err(invalid("tiles of Y", tiles, format!("at most {MAX_GRID}")));
         }
         let k_blocks = k.div_ceil(kernel.bk as usize).max(1) as u64;
-        // Hopper's blocks are persistent.
-        let resident = (device.multiprocessors as u64 / cluster).clamp(1, tiles.max(1));
+        // Hopper's blocks are persistent, unless they share each tile.
+        let resident =
+            if kernel.slices > 1 { tiles } else { device.multiprocessors as u64 / cluster };
+        let resident = resident.clamp(1, tiles.max(1));
         let whole = match kernel.family.is_hopper() && tiles > 0 {
             true => (resident, tiles.div_ceil(resident), 0),
             false => (tiles, 1, 0),

@@ -39,6 +39,19 @@ pub fn sync() {
     wait();
 }
 
+/// Stores 16 bytes in the shared memory of a block of the cluster.
+///
+/// # Safety
+/// `address` is one of [`map_shared`], 16-byte aligned, in a block that has begun and has not ended.
+#[inline(always)]
+pub unsafe fn store_f32x4(address: u32, v: [f32; 4]) {
+    // SAFETY: the caller vouches for the address.
+    unsafe {
+        asm!("st.shared::cluster.v4.b32 [{}], {{{}, {}, {}, {}}};", in(reg32) address, in(reg32) v[0],
+            in(reg32) v[1], in(reg32) v[2], in(reg32) v[3], options(nostack));
+    }
+}
+
 /// The `shared::cluster` address at which block `rank` of the cluster has what this block has at
 /// `address`.
 #[inline(always)]

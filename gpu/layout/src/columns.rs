@@ -135,8 +135,16 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    const MIXING: Shape =
-        Shape { sparse: true, bm: 256, bn: 192, bk: 64, stages: 4, cluster: 1, ping_pong: false };
+    const MIXING: Shape = Shape {
+        sparse: true,
+        bm: 256,
+        bn: 192,
+        bk: 64,
+        stages: 4,
+        cluster: 1,
+        slices: 1,
+        ping_pong: false,
+    };
 
     /// Features of each worker.
     fn shares(shape: Shape, tiles_m: u32, n: u32, workers: u32) -> Vec<u32> {

@@ -57,8 +57,10 @@ pub struct Shape {
     pub bk: u32,
     /// Stages of the pipeline.
     pub stages: u32,
-    /// Blocks of a cluster: they have the same tokens, and load X together.
+    /// Blocks of a cluster that have the same tokens, and load X together.
     pub cluster: u32,
+    /// Blocks of a cluster that share the K of a tile, 1 or 2; with 2, `cluster` is 1.
+    pub slices: u32,
     /// Whether consumers have tiles of their own.
     pub ping_pong: bool,
 }
@@ -90,11 +92,23 @@ impl Shape {
         if self.ping_pong || self.subtiles() != 2 { 0 } else { LEAD_K / self.bk }
     }
 
-    /// Whether several blocks may share a tile, and Y may be of any type, alignment and epilogue. With more
-    /// accumulators than this, or the registers that three consumers get, a thread has none left for partial sums and
-    /// the long way to Y.
+    /// Stages behind whose products the boxes of the tile before are stored, where a consumer has registers to keep
+    /// them in beside its accumulators; 0 where it has not, or tiles are so small that a block has only one.
+    pub const fn behind(self) -> u32 {
+        let one = !self.ping_pong && self.subtiles() == 1 && self.consumers() == 2;
+        if one && self.bm == 256 && self.slices == 1 { 1 + self.parts() } else { 0 }
+    }
+
+    /// Whether a tile may be finished, in part, behind the products of the next.
+    pub const fn overlaps(self) -> bool {
+        self.lead() > 0 || self.behind() > 0
+    }
+
+    /// Whether several blocks may share a tile by the schedule, and Y may be of any type, alignment and epilogue. With
+    /// more accumulators than this, or the registers that three consumers get, a thread has none left for partial sums
+    /// and the long way to Y; blocks that share each tile do without.
     pub const fn shares(self) -> bool {
-        self.bm / 2 * self.subtiles() <= MOST_SHARED && self.consumers() == 2
+        self.bm / 2 * self.subtiles() <= MOST_SHARED && self.consumers() == 2 && self.slices == 1
     }
 
     /// Bytes of the X tile of a stage: blocks of [`X_COLUMNS`] columns, one after the other.
@@ -141,6 +155,16 @@ impl Shape {
         } else {
             16
         }
+    }
+
+    /// Boxes of Y that an instruction makes.
+    pub const fn parts(self) -> u32 {
+        self.bm / self.box_tokens()
+    }
+
+    /// Where box `part` of Y begins in an instruction's accumulators, in pairs of tokens.
+    pub const fn box_words(self, part: u32) -> usize {
+        (part * self.box_tokens() / 4) as usize
     }
 
     /// Bytes of a box of Y in a 16-bit type.

@@ -90,19 +90,22 @@ macro_rules! sm80_sparse24_acc16_instances {
 }
 
 /// `sm90_dense_*`: wgmma m64nNk16, operands by tensor maps. The columns here and in the next list: entry names,
-/// `[BM tokens, BN features, BK]`, stages, blocks of a cluster, whether consumers have tiles of their own.
+/// `[BM tokens, BN features, BK]`, stages, blocks of a cluster, how many of them share a tile's K, whether consumers have
+/// tiles of their own.
 #[macro_export]
 macro_rules! sm90_dense_instances {
     ($each:ident) => {
         $each! {
             Sm90Dense
-            sm90_dense_f16_256x128x64 sm90_dense_bf16_256x128x64 [256, 128, 64] 4 1 false;
-            sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 false;
-            sm90_dense_f16_256x192x64_c2 sm90_dense_bf16_256x192x64_c2 [256, 192, 64] 3 2 false;
-            sm90_dense_f16_192x128x64_pingpong sm90_dense_bf16_192x128x64_pingpong [192, 128, 64] 5 1 true;
-            sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 true;
-            sm90_dense_f16_64x128x64 sm90_dense_bf16_64x128x64 [64, 128, 64] 8 1 false;
-            sm90_dense_f16_16x128x64 sm90_dense_bf16_16x128x64 [16, 128, 64] 11 1 false;
+            sm90_dense_f16_256x128x64 sm90_dense_bf16_256x128x64 [256, 128, 64] 4 1 1 false;
+            sm90_dense_f16_256x128x64_c2 sm90_dense_bf16_256x128x64_c2 [256, 128, 64] 4 2 1 false;
+            sm90_dense_f16_256x192x64_c2 sm90_dense_bf16_256x192x64_c2 [256, 192, 64] 3 2 1 false;
+            sm90_dense_f16_192x128x64_pingpong sm90_dense_bf16_192x128x64_pingpong [192, 128, 64] 5 1 1 true;
+            sm90_dense_f16_128x128x64_pingpong sm90_dense_bf16_128x128x64_pingpong [128, 128, 64] 6 1 1 true;
+            sm90_dense_f16_256x128x64_k2 sm90_dense_bf16_256x128x64_k2 [256, 128, 64] 4 2 2 false;
+            sm90_dense_f16_128x128x64_k2 sm90_dense_bf16_128x128x64_k2 [128, 128, 64] 6 2 2 false;
+            sm90_dense_f16_64x128x64 sm90_dense_bf16_64x128x64 [64, 128, 64] 8 1 1 false;
+            sm90_dense_f16_16x128x64 sm90_dense_bf16_16x128x64 [16, 128, 64] 11 1 1 false;
         }
     };
 }
@@ -113,16 +116,18 @@ macro_rules! sm90_sparse24_instances {
     ($each:ident) => {
         $each! {
             Sm90Sparse24
-            sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 5 2 false;
-            sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 5 1 false;
-            sm90_sparse24_f16_192x256x64_c2 sm90_sparse24_bf16_192x256x64_c2 [192, 256, 64] 4 2 false;
-            sm90_sparse24_f16_160x256x64 sm90_sparse24_bf16_160x256x64 [160, 256, 64] 5 1 false;
-            sm90_sparse24_f16_128x256x128 sm90_sparse24_bf16_128x256x128 [128, 256, 128] 3 1 false;
-            sm90_sparse24_f16_128x128x128_pingpong sm90_sparse24_bf16_128x128x128_pingpong [128, 128, 128] 4 1 true;
-            sm90_sparse24_f16_128x128x64_pingpong sm90_sparse24_bf16_128x128x64_pingpong [128, 128, 64] 7 1 true;
-            sm90_sparse24_f16_64x128x128 sm90_sparse24_bf16_64x128x128 [64, 128, 128] 6 1 false;
-            sm90_sparse24_f16_32x128x128 sm90_sparse24_bf16_32x128x128 [32, 128, 128] 7 1 false;
-            sm90_sparse24_f16_16x128x128 sm90_sparse24_bf16_16x128x128 [16, 128, 128] 8 1 false;
+            sm90_sparse24_f16_256x128x64_c2 sm90_sparse24_bf16_256x128x64_c2 [256, 128, 64] 5 2 1 false;
+            sm90_sparse24_f16_256x128x64 sm90_sparse24_bf16_256x128x64 [256, 128, 64] 5 1 1 false;
+            sm90_sparse24_f16_192x256x64_c2 sm90_sparse24_bf16_192x256x64_c2 [192, 256, 64] 4 2 1 false;
+            sm90_sparse24_f16_160x256x64 sm90_sparse24_bf16_160x256x64 [160, 256, 64] 5 1 1 false;
+            sm90_sparse24_f16_128x256x128 sm90_sparse24_bf16_128x256x128 [128, 256, 128] 3 1 1 false;
+            sm90_sparse24_f16_128x128x128_pingpong sm90_sparse24_bf16_128x128x128_pingpong [128, 128, 128] 4 1 1 true;
+            sm90_sparse24_f16_128x128x64_pingpong sm90_sparse24_bf16_128x128x64_pingpong [128, 128, 64] 7 1 1 true;
+            sm90_sparse24_f16_256x128x64_k2 sm90_sparse24_bf16_256x128x64_k2 [256, 128, 64] 5 2 2 false;
+            sm90_sparse24_f16_128x128x64_k2 sm90_sparse24_bf16_128x128x64_k2 [128, 128, 64] 7 2 2 false;
+            sm90_sparse24_f16_64x128x128 sm90_sparse24_bf16_64x128x128 [64, 128, 128] 6 1 1 false;
+            sm90_sparse24_f16_32x128x128 sm90_sparse24_bf16_32x128x128 [32, 128, 128] 7 1 1 false;
+            sm90_sparse24_f16_16x128x128 sm90_sparse24_bf16_16x128x128 [16, 128, 128] 8 1 1 false;
         }
     };
 }
@@ -198,8 +203,10 @@ pub struct Instance {
     pub stages: u32,
     /// Blocks that a multiprocessor is meant to run at a time; registers are allotted for them.
     pub blocks_per_sm: u32,
-    /// Blocks of a cluster, which take tiles of neighbouring features.
+    /// Blocks of a cluster, which take tiles of neighbouring features, or share tiles.
     pub cluster: u32,
+    /// Blocks of a cluster that share the K of a tile.
+    pub slices: u32,
     /// Hopper: whether each consumer warpgroup has a tile of its own.
     pub ping_pong: bool,
 }
@@ -253,7 +260,8 @@ impl Instance {
             bn: self.bn,
             bk: self.bk,
             stages: self.stages,
-            cluster: self.cluster,
+            cluster: self.cluster / self.slices,
+            slices: self.slices,
             ping_pong: self.ping_pong,
         })
     }
@@ -311,20 +319,22 @@ macro_rules! entries {
             stages: $stages,
             blocks_per_sm: $blocks,
             cluster: 1,
+            slices: 1,
             ping_pong: false,
         }
     };
     ($family:ident $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
-        $stages:literal $cluster:literal $ping_pong:literal;)*) => {
+        $stages:literal $cluster:literal $slices:literal $ping_pong:literal;)*) => {
         &[$(
-            entries!(@hopper $family F16 $f16 $bm $bn $bk $stages $cluster $ping_pong),
-            entries!(@hopper $family Bf16 $bf16 $bm $bn $bk $stages $cluster $ping_pong),
+            entries!(@hopper $family F16 $f16 $bm $bn $bk $stages $cluster $slices $ping_pong),
+            entries!(@hopper $family Bf16 $bf16 $bm $bn $bk $stages $cluster $slices $ping_pong),
         )*]
     };
     (@hopper $family:ident $dtype:ident $name:ident $bm:literal $bn:literal $bk:literal
-        $stages:literal $cluster:literal $ping_pong:literal) => {
+        $stages:literal $cluster:literal $slices:literal $ping_pong:literal) => {
         Instance {
             cluster: $cluster,
+            slices: $slices,
             ping_pong: $ping_pong,
             // Its warpgroups, side by side.
             ..entries!(@one $family $dtype F32 $name $bm $bn $bk 1 12 $stages 1)
@@ -368,7 +378,11 @@ mod tests {
                 Accumulator::F16 => "_acc16",
             };
             let tile = format!("{}x{}x{}", i.bm, i.bn, i.bk);
-            let cluster = if i.cluster > 1 { format!("_c{}", i.cluster) } else { String::new() };
+            let cluster = match (i.cluster, i.slices) {
+                (1, 1) => String::new(),
+                (blocks, 1) => format!("_c{blocks}"),
+                (_, slices) => format!("_k{slices}"),
+            };
             let ping_pong = if i.ping_pong { "_pingpong" } else { "" };
             let name = format!("{family}_{dtype}_{tile}{cluster}{ping_pong}{accumulator}");
             assert_eq!(i.name, name);

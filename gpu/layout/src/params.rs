@@ -125,7 +125,8 @@ pub const ALIGNED_EPILOGUE: u32 = 4;
 /// and nothing but alpha, bias and activation comes before it is stored.
 pub const ALIGNED_STORE: u32 = 8;
 /// Bit of [`GemmParams::aligned`]: besides [`ALIGNED_STORE`], no tile is shared, and each has at least twice
-/// `Shape::lead` K-blocks, so that a Hopper kernel may finish one behind the products of the next.
+/// `Shape::lead` K-blocks, or more than `Shape::behind`, so that a Hopper kernel may finish one behind the products of
+/// the next.
 pub const OVERLAPPED: u32 = 16;
 
 /// Prunes and packs `W[n,k]` to Packed24.

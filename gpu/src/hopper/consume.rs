@@ -57,8 +57,9 @@ impl Consumer {
         Self { shape, place, member, thread, x, w, metadata }
     }
 
-    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `started` when the last
-    /// products have been started, and `given` each time it has given a stage back.
+    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `behind` with its number when
+    /// the products of one of the first `Shape::behind` stages have been started, `started` when the last have, and
+    /// `given` each time it has given a stage back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -75,6 +76,7 @@ impl Consumer {
         &self,
         ring: &mut Ring,
         blocks: u32,
+        behind: Option<impl Fn(u32)>,
         started: impl FnOnce(),
         given: &mut impl FnMut(),
     ) -> Accumulators<S, R> {
@@ -84,6 +86,25 @@ impl Consumer {
         let mut left = blocks;
         // SAFETY: as the caller vouches.
         unsafe {
+            if let Some(behind) = behind {
+                // Zero before the fence of the first products.
+                for acc in &mut acc {
+                    wgmma::pin(acc);
+                }
+                for i in 0..self.shape.behind() {
+                    self.stage::<T, S, R, WORDS, CLUSTER>(
+                        ring,
+                        &mut acc,
+                        &mut even,
+                        &odd,
+                        &mut previous,
+                        || behind(i),
+                        given,
+                    );
+                    core::mem::swap(&mut even, &mut odd);
+                }
+                left -= self.shape.behind();
+            }
             loop {
                 self.stage::<T, S, R, WORDS, CLUSTER>(
                     ring,
@@ -91,6 +112,7 @@ impl Consumer {
                     &mut even,
                     &odd,
                     &mut previous,
+                    || {},
                     given,
                 );
                 left -= 1;
@@ -103,6 +125,7 @@ impl Consumer {
                     &mut odd,
                     &even,
                     &mut previous,
+                    || {},
                     given,
                 );
                 left -= 1;
@@ -186,6 +209,7 @@ impl Consumer {
                     &mut even,
                     &odd,
                     &mut previous,
+                    || {},
                     &mut || {},
                 );
                 left -= 1;
@@ -198,6 +222,7 @@ impl Consumer {
                     &mut odd,
                     &even,
                     &mut previous,
+                    || {},
                     &mut || {},
                 );
                 left -= 1;
@@ -260,8 +285,8 @@ impl Consumer {
         }
     }
 
-    /// Starts the products of the ring's stage with `metadata`, and gives the one before back, whose metadata is
-    /// `other` and whose barrier `previous`, or 0, when those of it have ended; then it calls `given`.
+    /// Starts the products of the ring's stage with `metadata`, calls `behind`, and gives the stage before back, whose
+    /// metadata is `other` and whose barrier `previous`, or 0, when those of it have ended; then it calls `given`.
     ///
     /// # Safety
     /// As for [`Self::multiply`].
@@ -279,6 +304,7 @@ impl Consumer {
         metadata: &mut Metadata<S, WORDS>,
         other: &Metadata<S, WORDS>,
         previous: &mut u32,
+        behind: impl FnOnce(),
         given: &mut impl FnMut(),
     ) {
         // SAFETY: as the caller vouches; `previous` is a stage whose products have ended.
@@ -286,6 +312,7 @@ impl Consumer {
             *metadata = self.metadata(ring);
             self.products::<T, S, R, WORDS>(ring, acc, metadata, 0..S);
             wgmma::commit_group();
+            behind();
             wgmma::wait_group::<1>();
             keep(other);
             self.release::<CLUSTER>(*previous);
@@ -403,6 +430,13 @@ impl Consumer {
                 mbarrier::arrive_cluster(cluster::map_shared(empty, lane));
             }
         }
+    }
+
+    /// Whether the thread starts the consumer's stores. The compiler cannot know that two answers are the same: it would
+    /// give the thread a path of its own from one to the next, through barriers that need its whole warp.
+    #[inline(always)]
+    pub fn leads(&self) -> bool {
+        thread::anchored(self.thread) == 0
     }
 
     /// Waits for all threads of the warpgroup.

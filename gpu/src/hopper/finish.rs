@@ -1,19 +1,16 @@
 //! A consumer finishes its 64-feature parts of a tile.
 //!
-//! Y of X's type goes the short way: alpha, bias and activation in registers, `stmatrix` transposes boxes of 64
-//! features into shared memory, and a tensor map stores them while the consumer goes on. Everything else goes
-//! through the epilogue of all kernels, 32 tokens at a time.
+//! Y of X's type goes the short way: alpha, bias and activation in registers, and in boxes ([`store`](super::store))
+//! to memory. Everything else goes through the epilogue of all kernels, 32 tokens at a time.
 
 use super::consume::{Accumulators, Consumer};
-use crate::epilogue::{Staging, activate};
-use crate::row::Quad;
-use core::cell::Cell;
+use super::store::Boxes;
+use crate::epilogue::Staging;
 use cuda_std::convert::{Convert, fma};
-use cuda_std::{fence, global, shared, stmatrix, thread, tma};
+use cuda_std::{global, shared, thread};
 use layout::fragment;
 use layout::hopper::{PART_PADDING, PART_TOKENS, ROWS};
-use layout::params::{ALIGNED_STORE, GemmParams, MAP_Y, TENSOR_MAP_BYTES};
-use layout::swizzle;
+use layout::params::{ALIGNED_STORE, GemmParams};
 
 /// The bias of the two features that a thread has of an instruction, as they are.
 pub type Bias = u32;
@@ -23,21 +20,20 @@ const NOTHING: u32 = 0x8000;
 const WARP_TOKENS: u32 = PART_TOKENS / 4;
 
 impl Consumer {
-    /// Finishes and stores the consumer's features, from `feature0` on, of the tokens from `token0` on.
-    /// It has room for `PENDING` + 1 boxes, and has staged `staged` before.
+    /// Finishes and stores the consumer's features, from `feature0` on, of the tokens from `token0` on, with `boxes` if
+    /// they can.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
     /// # Safety
-    /// `p` and the map of Y at `maps` describe valid operands.
+    /// `p` describes valid operands.
     #[inline(always)]
     pub unsafe fn finish<T: Convert, const S: usize, const R: usize, const PENDING: u32>(
         &self,
         p: &GemmParams,
-        maps: u64,
+        boxes: &Boxes<'_, PENDING>,
         acc: &mut Accumulators<S, R>,
         bias: &[Bias; S],
-        staged: &Cell<u32>,
         token0: u32,
         feature0: u32,
     ) {
@@ -47,7 +43,7 @@ impl Consumer {
                 for (s, z) in acc.iter_mut().enumerate() {
                     let feature = feature0 + s as u32 * ROWS;
                     self.scale::<T, R>(p, z, bias[s]);
-                    self.store_boxes::<T, R, PENDING>(p, maps, z, staged, token0, feature);
+                    boxes.store::<T, R>(z, self.shape.parts(), token0, feature);
                 }
             } else {
                 self.store_parts::<T, S, R>(p, acc, token0, feature0);
@@ -88,77 +84,14 @@ impl Consumer {
         acc: &mut [f32; R],
         bias: Bias,
     ) {
+        // A launch has both compiled in where it is so.
+        if p.alpha == 1.0 && p.bias == 0 {
+            return;
+        }
         let bias = T::widen(bias);
         // Registers are (feature, token) g, 2q; g, 2q + 1; g + 8, 2q; g + 8, 2q + 1.
         for (r, z) in acc.iter_mut().enumerate() {
             *z = fma(p.alpha, *z, bias[r % 4 / 2]);
-        }
-    }
-
-    /// The short way from there: the activation of `z`, and the boxes of 64 features of the 2R tokens from
-    /// `token0` on.
-    ///
-    /// # Safety
-    /// As for [`Self::finish`].
-    #[inline(always)]
-    pub unsafe fn store_boxes<T: Convert, const R: usize, const PENDING: u32>(
-        &self,
-        p: &GemmParams,
-        maps: u64,
-        z: &[f32; R],
-        staged: &Cell<u32>,
-        token0: u32,
-        feature: u32,
-    ) {
-        let shape = self.shape;
-        let map = maps + (MAP_Y * TENSOR_MAP_BYTES) as u64;
-        let base = shared::base() + shape.staging_at(self.place);
-        let (warp, lane) = (self.thread / 32, self.thread % 32);
-        let box_tokens = shape.box_tokens();
-        let first = thread::opaque(self.thread) == 0;
-        for part in 0..R as u32 * 2 / box_tokens {
-            let at = base + staged.get() % (PENDING + 1) * shape.box_bytes();
-            staged.set(staged.get() + 1);
-            if first {
-                tma::wait_group_read::<PENDING>();
-            }
-            self.sync();
-            let mut i = 0;
-            while i < box_tokens / 8 {
-                // Two fragments of 16 features and 8 tokens.
-                let z: [Quad; 2] = core::array::from_fn(|f| {
-                    let r = (part * (box_tokens / 8) + i) as usize * 4 + f * 4;
-                    core::array::from_fn(|j| z[r + j])
-                });
-                let y = activate(p.activation, z);
-                let pairs = core::array::from_fn(|m| {
-                    T::narrow(y[m / 2][m % 2 * 2], y[m / 2][m % 2 * 2 + 1])
-                });
-                // A lane points at a row, 8 features of a token, of one of the four matrices.
-                let row = i * 8 + lane / 16 * 8 + lane % 8;
-                let chunk = 2 * warp + lane / 8 % 2;
-                // SAFETY: the row lies in the box, which the last store from it has read.
-                unsafe { stmatrix::x4_trans(at + swizzle::offset(row, chunk, 8), pairs) };
-                i += 2;
-            }
-            fence::proxy_async_shared();
-            self.sync();
-            let token = token0 + part * box_tokens;
-            if first && token < p.m && feature < p.n {
-                // SAFETY: the box is complete, and begins inside of Y.
-                unsafe { tma::store_2d(map, feature as i32, token as i32, at) };
-            }
-            if first {
-                tma::commit_group();
-            }
-        }
-    }
-
-    /// Waits until what is stored from shared memory, which the block must outlive, has been read.
-    #[inline(always)]
-    pub fn stored(&self) {
-        if self.thread == 0 {
-            tma::wait_group_read::<0>();
         }
     }
 

@@ -72,10 +72,15 @@ unsafe fn gemm<
     let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), columns.count(p.n));
     // How many columns there are is found anew for each tile, and takes no register in between.
     let tile = |index: u32| columns.tile(index, tiles_m, thread::anchored(p.n), p.band, rank);
-    let (worker, workers) = (thread::block_idx_x() / CLUSTER, thread::grid_dim_x() / CLUSTER);
+    let blocks = CLUSTER * shape.slices;
+    let (worker, workers) = (thread::block_idx_x() / blocks, thread::grid_dim_x() / blocks);
 
     let (tiles, k_blocks) = (tiles_m * tiles_n, k_blocks(p, shape.bk));
-    let segments = Segments::new(p, shape.mixes(), tiles, k_blocks, worker, workers);
+    let whole = shape.mixes() || shape.slices > 1;
+    let mut segments = Segments::new(p, whole, tiles, k_blocks, worker, workers);
+    if shape.slices > 1 {
+        segments.cut(cluster::rank(), shape.slices);
+    }
     let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring };
     let way = #[inline(always)]
     || {
@@ -119,11 +124,20 @@ unsafe fn gemm<
             if thread::opaque(thread::thread_idx_x()) == shape.consumers() * WARPGROUP {
                 producer.all(segments);
             }
+            if shape.slices > 1 {
+                // Those of `Tiles::sliced`.
+                cluster::sync();
+                cluster::sync();
+            }
         } else {
             setmaxnreg::increase::<MANY>();
             let way = way();
-            if LEAD > 0 && p.aligned & OVERLAPPED != 0 {
+            if shape.slices > 1 {
+                way.sliced::<T, R, WORDS, PENDING>(ring, segments);
+            } else if LEAD > 0 && p.aligned & OVERLAPPED != 0 {
                 way.overlapped::<T, S, R, WORDS, CLUSTER, PENDING, LEAD>(ring, segments);
+            } else if shape.behind() > 0 && p.aligned & OVERLAPPED != 0 {
+                way.stored_behind::<T, R, WORDS, CLUSTER, PENDING>(ring, segments);
             } else {
                 way.one_by_one::<T, S, R, WORDS, CLUSTER, TEAM, PENDING>(ring, segments, || {});
             }
@@ -145,12 +159,12 @@ macro_rules! define {
     (Sm90Dense $($lines:tt)*) => { define!(@each false $($lines)*); };
     (Sm90Sparse24 $($lines:tt)*) => { define!(@each true $($lines)*); };
     (@each $sparse:literal $($f16:ident $bf16:ident [$bm:literal, $bn:literal, $bk:literal]
-        $stages:literal $cluster:literal $ping_pong:literal;)*) => {$(
-        define!(@one $f16 F16 $sparse $bm $bn $bk $stages $cluster $ping_pong);
-        define!(@one $bf16 Bf16 $sparse $bm $bn $bk $stages $cluster $ping_pong);
+        $stages:literal $cluster:literal $slices:literal $ping_pong:literal;)*) => {$(
+        define!(@one $f16 F16 $sparse $bm $bn $bk $stages $cluster $slices $ping_pong);
+        define!(@one $bf16 Bf16 $sparse $bm $bn $bk $stages $cluster $slices $ping_pong);
     )*};
     (@one $name:ident $type:ident $sparse:literal $bm:literal $bn:literal $bk:literal
-        $stages:literal $cluster:literal $ping_pong:literal) => {
+        $stages:literal $cluster:literal $slices:literal $ping_pong:literal) => {
         /// An instance of the module's kernel; its name says types and tile.
         ///
         /// # Safety
@@ -164,7 +178,8 @@ macro_rules! define {
                 bn: $bn,
                 bk: $bk,
                 stages: $stages,
-                cluster: $cluster,
+                cluster: $cluster / $slices,
+                slices: $slices,
                 ping_pong: $ping_pong,
             };
             let maps = ::cuda_std::parameter_address!($name);
@@ -175,7 +190,7 @@ macro_rules! define {
                     { SHAPE.subtiles() as usize },
                     { $bm / 2 },
                     { $bk / 64 },
-                    $cluster,
+                    { $cluster / $slices },
                     { SHAPE.team() * WARPGROUP },
                     { SHAPE.boxes() - 1 },
                     { SHAPE.lead() as usize },

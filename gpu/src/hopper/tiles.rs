@@ -2,6 +2,7 @@
 
 use super::consume::Consumer;
 use super::ring::Ring;
+use super::store::Boxes;
 use crate::work::{Segments, Team};
 use core::cell::Cell;
 use cuda_std::convert::Convert;
@@ -28,7 +29,7 @@ pub struct Tiles<'a, O> {
 impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
     /// First token, first of the consumer's features, and whether it has any.
     #[inline(always)]
-    fn place(&self, tile: u32) -> (u32, u32, bool) {
+    pub fn place(&self, tile: u32) -> (u32, u32, bool) {
         let Tile { token, feature, features } = (self.tile)(tile);
         let Consumer { shape, member, .. } = self.consumer;
         let first = member * shape.subtiles() * ROWS;
@@ -57,15 +58,12 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
         mut segments: Segments<'_>,
     ) {
         let Self { p, maps, consumer, .. } = self;
-        let staged = Cell::new(0);
+        let boxes = Boxes::<PENDING>::new(consumer, p, maps);
+        let parts = consumer.shape.parts();
         // The second half of the tile before, scaled, and where it belongs.
         let (mut rest, mut place) = ([0.0; R], None);
         // SAFETY: as the caller vouches.
         unsafe {
-            let store = #[inline(always)]
-            |z: &[f32; R], (token0, feature): (u32, u32)| {
-                consumer.store_boxes::<T, R, PENDING>(p, maps, z, &staged, token0, feature);
-            };
             while let Some(segment) = segments.next() {
                 let (token0, feature0, _) = self.place(segment.tile);
                 // Loaded before the products, so that nobody waits for it after them.
@@ -75,24 +73,85 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     segment.last,
                     #[inline(always)]
                     || {
-                        if let Some(place) = place {
-                            store(&rest, place);
+                        if let Some((token0, feature)) = place {
+                            boxes.store::<T, R>(&rest, parts, token0, feature);
                         }
                     },
                     #[inline(always)]
                     |acc| {
                         consumer.scale::<T, R>(p, acc, bias[0]);
-                        store(acc, (token0, feature0));
+                        boxes.store::<T, R>(acc, parts, token0, feature0);
                     },
                 );
                 consumer.scale::<T, R>(p, &mut rest, bias[S - 1]);
                 place = Some((token0, feature0 + ROWS));
             }
-            if let Some(place) = place {
-                store(&rest, place);
+            boxes.drain();
+            if let Some((token0, feature)) = place {
+                boxes.store::<T, R>(&rest, parts, token0, feature);
             }
         }
-        consumer.stored();
+        boxes.stored();
+    }
+
+    /// Whole tiles whose Y tensor maps store. One that is not the last is stored behind the first products of the
+    /// next.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// The producer fills the stages of all segments, each of more than `Shape::behind`; the operands are valid.
+    #[inline(always)]
+    pub unsafe fn stored_behind<
+        T: Wgmma<R> + Convert,
+        const R: usize,
+        const WORDS: usize,
+        const CLUSTER: u32,
+        const PENDING: u32,
+    >(
+        self,
+        mut ring: Ring,
+        mut segments: Segments<'_>,
+    ) {
+        let Self { p, maps, consumer, .. } = self;
+        let boxes = Boxes::<PENDING>::new(consumer, p, maps);
+        // The tile before, and where it belongs; where the present one does, and its bias.
+        let (mut packed, mut before) = ([0; R], None);
+        let present = Cell::new((0, 0, 0));
+        // SAFETY: as the caller vouches.
+        unsafe {
+            while let Some(segment) = segments.next() {
+                let behind = #[inline(always)]
+                |stage: u32| {
+                    // The products do not wait for it.
+                    if stage == 0 {
+                        let (token0, feature0, _) = self.place(thread::anchored(segment.tile));
+                        let [bias] = consumer.bias::<T, 1>(p, feature0);
+                        present.set((token0, feature0, bias));
+                    } else if let Some((token0, feature)) = before {
+                        boxes.store_packed(&packed, stage - 1, token0, feature);
+                    }
+                };
+                let [mut acc] = consumer.multiply::<T, 1, R, WORDS, CLUSTER>(
+                    &mut ring,
+                    segment.last,
+                    Some(behind),
+                    || {},
+                    &mut || {},
+                );
+                let (token0, feature0, bias) = present.get();
+                consumer.scale::<T, R>(p, &mut acc, bias);
+                packed = boxes.pack::<T, R>(&acc);
+                before = Some((token0, feature0));
+            }
+            boxes.drain();
+            if let Some((token0, feature)) = before {
+                for part in 0..consumer.shape.parts() {
+                    boxes.store_packed(&packed, part, token0, feature);
+                }
+            }
+        }
+        boxes.stored();
     }
 
     /// Any segments. In ping-pong every other one is the other consumer's, and they multiply by turns. Calls `given`
@@ -119,7 +178,8 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
     ) {
         let Self { p, maps, consumer, team, .. } = self;
         let Consumer { shape, place, member, .. } = consumer;
-        let (mut turn, staged) = (0, Cell::new(0));
+        let boxes = Boxes::<PENDING>::new(consumer, p, maps);
+        let mut turn = 0;
         // SAFETY: as the caller vouches.
         unsafe {
             while let Some(segment) = segments.next() {
@@ -146,6 +206,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                 let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(
                     &mut ring,
                     blocks,
+                    None::<fn(u32)>,
                     || {
                         if shape.ping_pong && thread::lane() == 0 {
                             mbarrier::arrive(next);
@@ -167,12 +228,11 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     );
                 if complete {
                     let bias = early.unwrap_or_else(bias);
-                    consumer.finish::<T, S, R, PENDING>(
-                        p, maps, &mut sums, &bias, &staged, token0, feature0,
-                    );
+                    consumer
+                        .finish::<T, S, R, PENDING>(p, &boxes, &mut sums, &bias, token0, feature0);
                 }
             }
         }
-        consumer.stored();
+        boxes.stored();
     }
 }

@@ -28,6 +28,11 @@ const EPILOGUE: f64 = 0.12;
 const SPLIT_K: f64 = 2.1;
 const SPLIT_K_100KB: f64 = 3.5;
 
+/// Microseconds in which two blocks of a cluster exchange half of 128x256 sums, and until blocks that are not
+/// persistent follow others.
+const EXCHANGE: f64 = 2.4;
+const RESTART: f64 = 2.0;
+
 /// The rate of a tile relative to that of 256x128.
 fn efficiency(kernel: &Instance) -> f64 {
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
@@ -78,7 +83,9 @@ pub fn fused(kernel: &Instance, problem: &Problem) -> f64 {
 pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f64 {
     let kernel = choice.kernel;
     let sparse = kernel.family.is_sparse();
-    let (bm, bn, cluster) = (kernel.bm as usize, kernel.bn as usize, kernel.cluster as usize);
+    let slices = kernel.slices as f64;
+    let (bm, bn) = (kernel.bm as usize, kernel.bn as usize);
+    let cluster = (kernel.cluster / kernel.slices) as usize;
     // A cluster's tiles, and what of a multiprocessor's time one takes.
     let (tiles_m, tiles_n) = (m.div_ceil(bm) as f64, n.div_ceil(bn * cluster) as f64);
     let tiles = tiles_m * tiles_n;
@@ -90,6 +97,12 @@ pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -
     let epilogue = EPILOGUE * area / 32768.0;
     let partial = |parts: f64| SPLIT_K + SPLIT_K_100KB * parts * area * 8.0 / sms / 1e5;
     let (compute, sharing) = match choice.schedule {
+        Schedule::Tiles if kernel.slices > 1 => {
+            let clusters = (device.multiprocessors / kernel.cluster).max(1) as f64;
+            let waves = (tiles / clusters).ceil();
+            let exchange = EXCHANGE * area / 32768.0 * waves + RESTART * (waves - 1.0);
+            (waves * (work / slices + epilogue), exchange)
+        }
         Schedule::Tiles => (rounds(kernel, m, n, device) * (work + epilogue), 0.0),
         Schedule::SplitK(slices) => {
             let slices = slices as f64;
@@ -106,7 +119,7 @@ pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -
     let (x, y) = ((m * k * 2) as f64, (m * n * 2) as f64);
     let memory = (x + w + y) / if sparse { SPARSE_MEMORY_RATE } else { DENSE_MEMORY_RATE };
     let fill = FILL * kernel.bk as f64 / 64.0;
-    let clusters = if cluster > 1 { CLUSTER } else { 0.0 };
+    let clusters = if kernel.cluster > 1 { CLUSTER } else { 0.0 };
     // The larger of the two, and a little of the other.
     (compute.powi(3) + memory.powi(3)).cbrt() + LAUNCH + clusters + fill + sharing
 }

@@ -61,8 +61,11 @@ fn walk(kernel: &Instance) -> (usize, usize) {
 fn persistent_blocks_walk_through_their_tiles() {
     for kernel in kernels(Dtype::F16) {
         let (m, n) = walk(kernel);
-        // One K-block, and more than there are stages over two tiles.
-        for k in [40, 24 + kernel.bk as usize * (kernel.stages as usize / 2 + 1)] {
+        let blocks = |count: u32| kernel.bk as usize * count as usize;
+        let shape = kernel.hopper().unwrap();
+        // One K-block, more than there are stages over two tiles, and enough to finish a tile behind the next.
+        let overlapping = (2 * shape.lead()).max(shape.behind() + 1);
+        for k in [40, 24 + blocks(kernel.stages / 2 + 1), blocks(overlapping)] {
             let k = k.min(exact_depth::<f16>());
             Case::<f16, f16>::new((m, n, k), Fill::Integers).assert_exact(kernel);
         }

@@ -24,7 +24,7 @@ fn text(kernel: &Instance) -> String {
 }
 
 /// The kernels with the smallest tiles: of all dense ones, of those for sparse W whose consumers take turns, of
-/// those that have clusters, of those that finish a tile behind the next, and of those with three consumers.
+/// those whose clusters load X together, of those that finish a tile behind the next, and of those with three consumers.
 fn some() -> [&'static Instance; 5] {
     let smallest = |suits: fn(&Instance) -> bool| {
         let of_f16 = kernels::all().filter(|i| i.family.is_hopper() && i.dtype == Dtype::F16);
@@ -33,7 +33,7 @@ fn some() -> [&'static Instance; 5] {
     [
         smallest(|i| !i.family.is_sparse()),
         smallest(|i| i.family.is_sparse() && i.ping_pong && i.cluster == 1),
-        smallest(|i| i.family.is_sparse() && !i.ping_pong && i.cluster == 2),
+        smallest(|i| i.family.is_sparse() && i.cluster == 2 && i.slices == 1),
         smallest(|i| i.hopper().is_some_and(|shape| shape.lead() > 0)),
         smallest(|i| i.hopper().is_some_and(|shape| shape.mixes())),
     ]
@@ -234,4 +234,20 @@ fn clusters_that_do_not_keep_together_are_noticed() {
     assert_reported(kernel, &alone, "multicast to one block", &[DEADLOCK]);
     let early = edited(kernel, "barrier.cluster", "", DROPPED);
     assert_reported(kernel, &early, "no barriers of the cluster", &[DEADLOCK, RACE, "mbarrier"]);
+}
+
+#[test]
+fn blocks_that_exchange_sums_too_early_are_noticed() {
+    let mut of_f16 = kernels::all().filter(|i| i.slices == 2 && i.dtype == Dtype::F16);
+    let kernel = of_f16.find(|i| i.family.is_sparse()).unwrap();
+    for (which, what) in
+        ["sums sent into stages in use", "sums added before they have come"].into_iter().enumerate()
+    {
+        // Producer's warpgroup and consumers each have an arrival and a wait before the exchange, and after it.
+        let early = edited(kernel, "barrier.cluster", "", |at, line| match at / 2 % 2 == which {
+            true => String::new(),
+            false => line.to_owned(),
+        });
+        assert_reported(kernel, &early, what, &[RACE]);
+    }
 }

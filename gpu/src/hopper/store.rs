@@ -1,0 +1,169 @@
+//! Boxes of Y, of 64 features each, on their way from registers to memory: `stmatrix` transposes them into shared
+//! memory, and a tensor map stores them while the consumer goes on.
+//!
+//! A consumer has room for some in a staging area of its own. When it has multiplied all of its tiles, the stages of
+//! the pipeline have room for the rest: nobody waits for the box before then.
+
+use super::consume::Consumer;
+use crate::epilogue::activate;
+use crate::row::Quad;
+use core::cell::Cell;
+use cuda_std::convert::Convert;
+use cuda_std::{fence, shared, stmatrix, thread, tma};
+use layout::hopper::WARPGROUP;
+use layout::params::{GemmParams, MAP_Y, TENSOR_MAP_BYTES};
+use layout::swizzle;
+
+/// An instruction's accumulators as Y will have them, in pairs of tokens: the first R / 2, which Rust does not compute.
+pub type Packed<const R: usize> = [u32; R];
+
+/// A consumer's boxes, of which `PENDING` + 1 have room in its staging area.
+pub struct Boxes<'a, const PENDING: u32> {
+    consumer: Consumer,
+    p: &'a GemmParams,
+    maps: u64,
+    /// How many have been staged, at least of the present tile.
+    staged: Cell<u32>,
+    /// Whether they are staged where the stages were.
+    drained: Cell<bool>,
+}
+
+impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
+    /// Those of `consumer`, with Y's tensor map among those at `maps`.
+    #[inline(always)]
+    pub fn new(consumer: Consumer, p: &'a GemmParams, maps: u64) -> Self {
+        Self { consumer, p, maps, staged: Cell::new(0), drained: Cell::new(false) }
+    }
+
+    /// The activation of `z`, and the first `parts` boxes of the 2R tokens from `token0` on.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// Parameters and tensor map describe valid operands.
+    #[inline(always)]
+    pub unsafe fn store<T: Convert, const R: usize>(
+        &self,
+        z: &[f32; R],
+        parts: u32,
+        token0: u32,
+        feature: u32,
+    ) {
+        for part in 0..parts {
+            let first = self.consumer.shape.box_words(part) * 2;
+            let pairs = #[inline(always)]
+            |i: u32| pairs::<T, R>(self.p, z, first + i as usize * 4);
+            // SAFETY: as the caller vouches.
+            unsafe { self.stage(pairs, part, token0, feature) }
+        }
+    }
+
+    /// The activation of `z`, in pairs of tokens: as much as has to be kept until its boxes are stored.
+    #[inline(always)]
+    pub fn pack<T: Convert, const R: usize>(&self, z: &[f32; R]) -> Packed<R> {
+        let mut packed = [0; R];
+        for i in (0..R).step_by(8) {
+            packed[i / 2..i / 2 + 4].copy_from_slice(&pairs::<T, R>(self.p, z, i));
+        }
+        // Here, not where they are stored.
+        packed.map(thread::anchored)
+    }
+
+    /// Box `part` of what has been packed.
+    ///
+    /// All threads of the warpgroup must reach it together.
+    ///
+    /// # Safety
+    /// As for [`Self::store`].
+    #[inline(always)]
+    pub unsafe fn store_packed<const R: usize>(
+        &self,
+        packed: &Packed<R>,
+        part: u32,
+        token0: u32,
+        feature: u32,
+    ) {
+        let first = self.consumer.shape.box_words(part);
+        let pairs = #[inline(always)]
+        |i: u32| core::array::from_fn(|j| packed[first + i as usize * 2 + j]);
+        // SAFETY: as the caller vouches.
+        unsafe { self.stage(pairs, part, token0, feature) }
+    }
+
+    /// Stages a box, the one of part `part` of the tokens from `token0` on, and starts its store. `pairs(i)` are the
+    /// pairs of its tokens from 8i on, 16 of them.
+    ///
+    /// # Safety
+    /// As for [`Self::store`].
+    #[inline(always)]
+    unsafe fn stage(&self, pairs: impl Fn(u32) -> [u32; 4], part: u32, token0: u32, feature: u32) {
+        let Self { consumer, p, .. } = self;
+        let shape = consumer.shape;
+        let map = self.maps + (MAP_Y * TENSOR_MAP_BYTES) as u64;
+        // Addresses that depend on it are found here: the main loop has no registers to keep them in.
+        let thread = thread::anchored(consumer.thread);
+        let (warp, lane) = (thread / 32, thread % 32);
+        // Where the boxes of a tile fill the area evenly, each part always has the same place.
+        let staged =
+            if shape.parts().is_multiple_of(PENDING + 1) { part } else { self.staged.get() };
+        self.staged.set(staged + 1);
+        let at = if self.drained.get() {
+            (thread::anchored(consumer.place) * shape.parts() + part) * shape.box_bytes()
+        } else {
+            if consumer.leads() {
+                tma::wait_group_read::<PENDING>();
+            }
+            consumer.sync();
+            shape.staging_at(consumer.place) + staged % (PENDING + 1) * shape.box_bytes()
+        };
+        let at = shared::base() + at;
+        let mut i = 0;
+        while i < shape.box_tokens() / 8 {
+            // A lane points at a row, 8 features of a token, of one of the four matrices.
+            let row = i * 8 + lane / 16 * 8 + lane % 8;
+            let chunk = 2 * warp + lane / 8 % 2;
+            // SAFETY: the row lies in the box, which the last store from it has read.
+            unsafe { stmatrix::x4_trans(at + swizzle::offset(row, chunk, 8), pairs(i)) };
+            i += 2;
+        }
+        fence::proxy_async_shared();
+        consumer.sync();
+        let token = token0 + part * shape.box_tokens();
+        if consumer.leads() {
+            if token < p.m && feature < p.n {
+                // SAFETY: the box is complete, and begins inside of Y.
+                unsafe { tma::store_2d(map, feature as i32, token as i32, at) };
+            }
+            tma::commit_group();
+        }
+    }
+
+    /// Waits for the consumers that share the block's tiles: nobody reads the stages any more. From then on a box of
+    /// each part is staged there.
+    ///
+    /// All threads of these consumers must reach it together, when all products of the block have ended; they stage
+    /// no more than one instruction's boxes after it.
+    #[inline(always)]
+    pub fn drain(&self) {
+        let shape = self.consumer.shape;
+        thread::sync_some(1 + shape.consumers(), shape.team() * WARPGROUP);
+        self.drained.set(true);
+    }
+
+    /// Waits until what is stored from shared memory, which the block must outlive, has been read.
+    #[inline(always)]
+    pub fn stored(&self) {
+        if self.consumer.thread == 0 {
+            tma::wait_group_read::<0>();
+        }
+    }
+}
+
+/// The activation of registers `first` to `first` + 7 of `z`, two fragments of 16 features and 8 tokens, in pairs of
+/// tokens.
+#[inline(always)]
+fn pairs<T: Convert, const R: usize>(p: &GemmParams, z: &[f32; R], first: usize) -> [u32; 4] {
+    let z: [Quad; 2] = core::array::from_fn(|f| core::array::from_fn(|j| z[first + f * 4 + j]));
+    let y = activate(p.activation, z);
+    core::array::from_fn(|m| T::narrow(y[m / 2][m % 2 * 2], y[m / 2][m % 2 * 2 + 1]))
+}
