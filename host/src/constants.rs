@@ -34,10 +34,6 @@ impl Constants {
         for (_, offset) in operands.into_iter().filter(|(operand, _)| *operand == 0) {
             constants.add(at + offset, 0);
         }
-        if (gemm.alpha, gemm.beta) == (1.0, 0.0) {
-            let factors = pair(gemm.alpha.to_bits(), gemm.beta.to_bits());
-            constants.add(at + offset_of!(GemmParams, alpha), factors);
-        }
         if gemm.units == 0 {
             constants.add(at + offset_of!(GemmParams, units), pair(0, gemm.band));
         }
@@ -63,8 +59,6 @@ const _: () = {
     assert!(offset_of!(GemmParams, output) == offset_of!(GemmParams, activation) + 4);
     assert!(offset_of!(GemmParams, aligned) % 8 == 0);
     assert!(offset_of!(GemmParams, gated) == offset_of!(GemmParams, aligned) + 4);
-    assert!(offset_of!(GemmParams, alpha) % 8 == 0);
-    assert!(offset_of!(GemmParams, beta) == offset_of!(GemmParams, alpha) + 4);
     assert!(offset_of!(GemmParams, units) % 8 == 0);
     assert!(offset_of!(GemmParams, band) == offset_of!(GemmParams, units) + 4);
 };

@@ -9,6 +9,7 @@ use layout::hopper::{ROWS, Shape, X_COLUMNS};
 use layout::instance::{Dtype, Instance};
 use layout::params::{
     ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y, OVERLAPPED,
+    UNSCALED,
 };
 
 /// The `ALIGNED_*` bits that `shape` needs: of operands that tensor maps describe.
@@ -106,7 +107,9 @@ pub(crate) fn params(
     let least = if shape.lead() > 0 { 2 * shape.lead() } else { shape.behind() + 1 };
     let long_enough = gemm.k.div_ceil(shape.bk) >= least;
     let overlapped = stores && gemm.units == 0 && overlaps(shape, bare) && long_enough;
-    let aligned = gemm.aligned | if overlapped { OVERLAPPED } else { 0 };
+    let unscaled = gemm.bias == 0 && gemm.alpha == 1.0;
+    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    let aligned = gemm.aligned | flag(overlapped, OVERLAPPED) | flag(unscaled, UNSCALED);
     let w = tiles.map_or(gemm.w, Memory::address);
     let wide = columns(shape, gemm.m, gemm.n, device.info()).wide();
     let gemm = GemmParams { w, aligned, ..*gemm };

@@ -99,6 +99,11 @@ impl Shape {
         if one && self.bm == 256 && self.slices == 1 { 1 + self.parts() } else { 0 }
     }
 
+    /// Stages that the main loop has code for: two sets of metadata registers take turns.
+    pub const fn unrolled(self) -> u32 {
+        if self.sparse { 2 } else { 1 }
+    }
+
     /// Whether a tile may be finished, in part, behind the products of the next.
     pub const fn overlaps(self) -> bool {
         self.lead() > 0 || self.behind() > 0

@@ -128,6 +128,8 @@ pub const ALIGNED_STORE: u32 = 8;
 /// `Shape::lead` K-blocks, or more than `Shape::behind`, so that a Hopper kernel may finish one behind the products of
 /// the next.
 pub const OVERLAPPED: u32 = 16;
+/// Bit of [`GemmParams::aligned`]: alpha is 1 and there is no bias, so that a Hopper kernel may leave sums as they are.
+pub const UNSCALED: u32 = 32;
 
 /// Prunes and packs `W[n,k]` to Packed24.
 #[derive(Clone, Copy, Debug)]

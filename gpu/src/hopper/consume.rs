@@ -57,9 +57,9 @@ impl Consumer {
         Self { shape, place, member, thread, x, w, metadata }
     }
 
-    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `behind` with its number when
-    /// the products of one of the first `Shape::behind` stages have been started, `started` when the last have, and
-    /// `given` each time it has given a stage back.
+    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `behind` when the products of a
+    /// stage have been started, with the stage's number and, before it, what this is modulo `Shape::unrolled`, which
+    /// the compiler knows; `started` when the last have been; and `given` each time it has given a stage back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -76,7 +76,7 @@ impl Consumer {
         &self,
         ring: &mut Ring,
         blocks: u32,
-        behind: Option<impl Fn(u32)>,
+        behind: impl Fn(u32, u32),
         started: impl FnOnce(),
         given: &mut impl FnMut(),
     ) -> Accumulators<S, R> {
@@ -86,25 +86,6 @@ impl Consumer {
         let mut left = blocks;
         // SAFETY: as the caller vouches.
         unsafe {
-            if let Some(behind) = behind {
-                // Zero before the fence of the first products.
-                for acc in &mut acc {
-                    wgmma::pin(acc);
-                }
-                for i in 0..self.shape.behind() {
-                    self.stage::<T, S, R, WORDS, CLUSTER>(
-                        ring,
-                        &mut acc,
-                        &mut even,
-                        &odd,
-                        &mut previous,
-                        || behind(i),
-                        given,
-                    );
-                    core::mem::swap(&mut even, &mut odd);
-                }
-                left -= self.shape.behind();
-            }
             loop {
                 self.stage::<T, S, R, WORDS, CLUSTER>(
                     ring,
@@ -112,12 +93,16 @@ impl Consumer {
                     &mut even,
                     &odd,
                     &mut previous,
-                    || {},
+                    || behind(0, blocks - left),
                     given,
                 );
                 left -= 1;
                 if left == 0 {
                     break;
+                }
+                // Without metadata one stage is as another.
+                if self.shape.unrolled() == 1 {
+                    continue;
                 }
                 self.stage::<T, S, R, WORDS, CLUSTER>(
                     ring,
@@ -125,7 +110,7 @@ impl Consumer {
                     &mut odd,
                     &even,
                     &mut previous,
-                    || {},
+                    || behind(1, blocks - left),
                     given,
                 );
                 left -= 1;

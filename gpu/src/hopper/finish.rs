@@ -10,7 +10,7 @@ use cuda_std::convert::{Convert, fma};
 use cuda_std::{global, shared, thread};
 use layout::fragment;
 use layout::hopper::{PART_PADDING, PART_TOKENS, ROWS};
-use layout::params::{ALIGNED_STORE, GemmParams};
+use layout::params::{ALIGNED_STORE, GemmParams, UNSCALED};
 
 /// The bias of the two features that a thread has of an instruction, as they are.
 pub type Bias = u32;
@@ -42,7 +42,12 @@ impl Consumer {
             if !self.shape.shares() || p.aligned & ALIGNED_STORE != 0 {
                 for (s, z) in acc.iter_mut().enumerate() {
                     let feature = feature0 + s as u32 * ROWS;
-                    self.scale::<T, R>(p, z, bias[s]);
+                    // In ping-pong the other consumer multiplies meanwhile.
+                    if self.shape.ping_pong {
+                        self.scale::<T, R>(p, z, bias[s]);
+                    } else {
+                        self.scale_if_needed::<T, R>(p, z, bias[s]);
+                    }
                     boxes.store::<T, R>(z, self.shape.parts(), token0, feature);
                 }
             } else {
@@ -76,6 +81,20 @@ impl Consumer {
         })
     }
 
+    /// [`Self::scale`], unless the launch says that it changes nothing. Not while other products are under way: where sums
+    /// are first used behind a branch, `ptxas` waits for all of them (C7517).
+    #[inline(always)]
+    pub fn scale_if_needed<T: Convert, const R: usize>(
+        &self,
+        p: &GemmParams,
+        acc: &mut [f32; R],
+        bias: Bias,
+    ) {
+        if p.aligned & UNSCALED == 0 {
+            self.scale::<T, R>(p, acc, bias);
+        }
+    }
+
     /// Alpha and bias for an instruction's accumulators.
     #[inline(always)]
     pub fn scale<T: Convert, const R: usize>(
@@ -84,10 +103,6 @@ impl Consumer {
         acc: &mut [f32; R],
         bias: Bias,
     ) {
-        // A launch has both compiled in where it is so.
-        if p.alpha == 1.0 && p.bias == 0 {
-            return;
-        }
         let bias = T::widen(bias);
         // Registers are (feature, token) g, 2q; g, 2q + 1; g + 8, 2q; g + 8, 2q + 1.
         for (r, z) in acc.iter_mut().enumerate() {

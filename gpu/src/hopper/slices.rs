@@ -51,11 +51,10 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
             let mut acc = [0.0; R];
             // One K-block cannot be shared.
             if blocks > 0 {
-                let none = None::<fn(u32)>;
                 [acc] = consumer.multiply::<T, 1, R, WORDS, 1>(
                     &mut ring,
                     blocks,
-                    none,
+                    |_, _| {},
                     || {},
                     &mut || {},
                 );
@@ -65,7 +64,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
             consumer.send_half(&mut acc, rank);
             cluster::sync();
             consumer.add_half(&mut acc);
-            consumer.scale::<T, R>(p, &mut acc, bias);
+            consumer.scale_if_needed::<T, R>(p, &mut acc, bias);
             let token0 = token0 + rank * (consumer.shape.bm / 2);
             let parts = consumer.shape.parts() / 2;
             boxes.store::<T, R>(&acc, parts, token0, feature0);

@@ -114,6 +114,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
         mut segments: Segments<'_>,
     ) {
         let Self { p, maps, consumer, .. } = self;
+        let shape = consumer.shape;
         let boxes = Boxes::<PENDING>::new(consumer, p, maps);
         // The tile before, and where it belongs; where the present one does, and its bias.
         let (mut packed, mut before) = ([0; R], None);
@@ -122,31 +123,46 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
         unsafe {
             while let Some(segment) = segments.next() {
                 let behind = #[inline(always)]
-                |stage: u32| {
+                |turn: u32, stage: u32| {
+                    // Hidden, or the first stages would get code of their own, in which `ptxas` takes long.
+                    let stage = thread::anchored(stage);
+                    if stage >= shape.behind() {
+                        return;
+                    }
                     // The products do not wait for it.
-                    if stage == 0 {
-                        let (token0, feature0, _) = self.place(thread::anchored(segment.tile));
+                    if turn == 0 && stage == 0 {
+                        let (token0, feature0, _) = self.place(segment.tile);
                         let [bias] = consumer.bias::<T, 1>(p, feature0);
                         present.set((token0, feature0, bias));
-                    } else if let Some((token0, feature)) = before {
-                        boxes.store_packed(&packed, stage - 1, token0, feature);
                     }
+                    let Some((token0, feature)) = before else { return };
+                    // The four parts; not a loop, which the compiler may leave one, and each must be known.
+                    let store = #[inline(always)]
+                    |part: u32| {
+                        if (1 + part) % shape.unrolled() == turn && stage == 1 + part {
+                            boxes.store_packed(&packed, part, token0, feature);
+                        }
+                    };
+                    store(0);
+                    store(1);
+                    store(2);
+                    store(3);
                 };
                 let [mut acc] = consumer.multiply::<T, 1, R, WORDS, CLUSTER>(
                     &mut ring,
                     segment.last,
-                    Some(behind),
+                    behind,
                     || {},
                     &mut || {},
                 );
                 let (token0, feature0, bias) = present.get();
-                consumer.scale::<T, R>(p, &mut acc, bias);
+                consumer.scale_if_needed::<T, R>(p, &mut acc, bias);
                 packed = boxes.pack::<T, R>(&acc);
                 before = Some((token0, feature0));
             }
             boxes.drain();
             if let Some((token0, feature)) = before {
-                for part in 0..consumer.shape.parts() {
+                for part in 0..shape.parts() {
                     boxes.store_packed(&packed, part, token0, feature);
                 }
             }
@@ -206,7 +222,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                 let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(
                     &mut ring,
                     blocks,
-                    None::<fn(u32)>,
+                    |_, _| {},
                     || {
                         if shape.ping_pong && thread::lane() == 0 {
                             mbarrier::arrive(next);
