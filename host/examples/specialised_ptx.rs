@@ -60,7 +60,8 @@ where
     /// All forms of all kernels; those that K makes a difference for, where it is long.
     fn write(&self) -> Result<(), Box<dyn Error>> {
         let large = |kernel: &Instance| kernel.family.is_hopper() || kernel.bm * kernel.bn >= LARGE;
-        let overlaps = |kernel: &Instance| kernel.hopper().is_some_and(|shape| shape.overlaps());
+        let overlaps =
+            |kernel: &Instance| kernel.hopper().is_some_and(|shape| shape.overlapping_blocks() > 0);
         for kernel in kernels::all().filter(|kernel| kernel.dtype == T::DTYPE && large(kernel)) {
             if self.k == LONG && !overlaps(kernel) {
                 continue;

@@ -1,7 +1,7 @@
 //! A GPU through the CUDA driver.
 
 use crate::constants::Constants;
-use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap, Workspace};
+use crate::device::{Device, DeviceInfo, Launch, MapElement, Memory, TensorMap};
 use crate::error::{Error, Result};
 use crate::ptx;
 use cust::context::Context;
@@ -248,5 +248,23 @@ impl Drop for CudaMemory {
     fn drop(&mut self) {
         // Kernels that use it may still be queued. An error here surfaces in the next call.
         let _ = self.stream.synchronize();
+    }
+}
+
+/// The memory behind [`Device::workspace`]: the largest asked for so far.
+#[derive(Default)]
+struct Workspace(Mutex<Option<Arc<dyn Memory>>>);
+
+impl Workspace {
+    fn get(&self, device: &dyn Device, bytes: u64) -> Result<Arc<dyn Memory>> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = held.as_ref().filter(|memory| memory.bytes() >= bytes) {
+            return Ok(Arc::clone(memory));
+        }
+        // Plans made before keep the smaller one alive as long as they need it.
+        *held = None;
+        let memory = device.allocate(bytes)?;
+        memory.fill(0)?;
+        Ok(Arc::clone(held.insert(memory)))
     }
 }

@@ -4,7 +4,7 @@ use crate::constants::Constants;
 use crate::error::Result;
 use layout::descriptor::Swizzle;
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,22 +160,4 @@ pub trait Device: Send + Sync + 'static {
 
     /// The implementation, for callers that know which it is.
     fn as_any(&self) -> &dyn Any;
-}
-
-/// The memory behind [`Device::workspace`]: the largest asked for so far.
-#[derive(Default)]
-pub(crate) struct Workspace(Mutex<Option<Arc<dyn Memory>>>);
-
-impl Workspace {
-    pub(crate) fn get(&self, device: &dyn Device, bytes: u64) -> Result<Arc<dyn Memory>> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(memory) = held.as_ref().filter(|memory| memory.bytes() >= bytes) {
-            return Ok(Arc::clone(memory));
-        }
-        // Plans made before keep the smaller one alive as long as they need it.
-        *held = None;
-        let memory = device.allocate(bytes)?;
-        memory.fill(0)?;
-        Ok(Arc::clone(held.insert(memory)))
-    }
 }

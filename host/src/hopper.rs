@@ -24,9 +24,9 @@ pub(crate) fn takes(shape: Shape, aligned: u32, extents: [usize; 3]) -> bool {
     aligned & needed(shape) == needed(shape) && !extents.contains(&0)
 }
 
-/// Whether half of a tile may be finished behind the other's products: a bias or an activation takes registers, too.
+/// Whether a tile may be finished, in part, behind products: a bias or an activation takes registers, too.
 pub(crate) fn overlaps(shape: Shape, bare: bool) -> bool {
-    shape.overlaps() && (shape.shares() || bare)
+    shape.overlapping_blocks() > 0 && (shape.shares() || bare)
 }
 
 /// The columns of tiles of `shape` for `m` tokens and `n` features.
@@ -104,8 +104,7 @@ pub(crate) fn params(
         })?;
     }
     let bare = gemm.bias == 0 && gemm.activation == Activation::None as u32;
-    let least = if shape.lead() > 0 { 2 * shape.lead() } else { shape.behind() + 1 };
-    let long_enough = gemm.k.div_ceil(shape.bk) >= least;
+    let long_enough = gemm.k.div_ceil(shape.bk) >= shape.overlapping_blocks();
     let overlapped = stores && gemm.units == 0 && overlaps(shape, bare) && long_enough;
     let unscaled = gemm.bias == 0 && gemm.alpha == 1.0;
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };

@@ -93,10 +93,11 @@ impl Shape {
     }
 
     /// Stages behind whose products the boxes of the tile before are stored, where a consumer has registers to keep
-    /// them in beside its accumulators; 0 where it has not, or tiles are so small that a block has only one.
+    /// them in beside its accumulators; 0 where it has not, or tiles are so small that a block has only one. They are
+    /// four boxes, each of which the kernel names.
     pub const fn behind(self) -> u32 {
         let one = !self.ping_pong && self.subtiles() == 1 && self.consumers() == 2;
-        if one && self.bm == 256 && self.slices == 1 { 1 + self.parts() } else { 0 }
+        if one && self.parts() == 4 && self.slices == 1 { 1 + self.parts() } else { 0 }
     }
 
     /// Stages that the main loop has code for: two sets of metadata registers take turns.
@@ -104,9 +105,9 @@ impl Shape {
         if self.sparse { 2 } else { 1 }
     }
 
-    /// Whether a tile may be finished, in part, behind the products of the next.
-    pub const fn overlaps(self) -> bool {
-        self.lead() > 0 || self.behind() > 0
+    /// Fewest K-blocks of a tile that may be finished, in part, behind the products of the next; 0 where none may.
+    pub const fn overlapping_blocks(self) -> u32 {
+        if self.behind() > 0 { self.behind() + 1 } else { 2 * self.lead() }
     }
 
     /// Whether several blocks may share a tile by the schedule, and Y may be of any type, alignment and epilogue. With

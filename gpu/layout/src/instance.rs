@@ -90,8 +90,8 @@ macro_rules! sm80_sparse24_acc16_instances {
 }
 
 /// `sm90_dense_*`: wgmma m64nNk16, operands by tensor maps. The columns here and in the next list: entry names,
-/// `[BM tokens, BN features, BK]`, stages, blocks of a cluster, how many of them share a tile's K, whether consumers have
-/// tiles of their own.
+/// `[BM tokens, BN features, BK]`, stages, blocks of a cluster, how many of them share a tile's K, whether
+/// consumers have tiles of their own.
 #[macro_export]
 macro_rules! sm90_dense_instances {
     ($each:ident) => {
@@ -410,6 +410,17 @@ mod tests {
         let mut acc16 =
             INSTANCES.into_iter().flatten().filter(|i| i.accumulator == Accumulator::F16);
         assert!(acc16.all(|i| i.dtype == Dtype::F16 && i.family != Family::WmmaDense));
+    }
+
+    #[test]
+    fn what_takes_the_place_of_stages_fits() {
+        for shape in INSTANCES.into_iter().flatten().filter_map(Instance::hopper) {
+            let stages = shape.stages * shape.stage_bytes();
+            // The last boxes of a block that overlaps its tiles, and half of the sums of a shared tile.
+            let boxes = shape.consumers() * shape.parts() * shape.box_bytes();
+            assert!(shape.overlapping_blocks() == 0 || boxes <= stages, "{shape:?}");
+            assert!(shape.slices == 1 || shape.bm * shape.bn / 2 * 4 <= stages, "{shape:?}");
+        }
     }
 
     #[test]

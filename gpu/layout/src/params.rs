@@ -124,9 +124,8 @@ pub const ALIGNED_EPILOGUE: u32 = 4;
 /// Bit of [`GemmParams::aligned`]: Y has the type of X, address and row stride that are multiples of 16 bytes,
 /// and nothing but alpha, bias and activation comes before it is stored.
 pub const ALIGNED_STORE: u32 = 8;
-/// Bit of [`GemmParams::aligned`]: besides [`ALIGNED_STORE`], no tile is shared, and each has at least twice
-/// `Shape::lead` K-blocks, or more than `Shape::behind`, so that a Hopper kernel may finish one behind the products of
-/// the next.
+/// Bit of [`GemmParams::aligned`]: besides [`ALIGNED_STORE`], no tile is shared, and each has at least
+/// `Shape::overlapping_blocks` K-blocks, so that a Hopper kernel may finish one behind the products of the next.
 pub const OVERLAPPED: u32 = 16;
 /// Bit of [`GemmParams::aligned`]: alpha is 1 and there is no bias, so that a Hopper kernel may leave sums as they are.
 pub const UNSCALED: u32 = 32;

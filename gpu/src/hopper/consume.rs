@@ -57,9 +57,9 @@ impl Consumer {
         Self { shape, place, member, thread, x, w, metadata }
     }
 
-    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `behind` when the products of a
-    /// stage have been started, with the stage's number and, before it, what this is modulo `Shape::unrolled`, which
-    /// the compiler knows; `started` when the last have been; and `given` each time it has given a stage back.
+    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `behind` when the products of
+    /// a stage have been started, with the stage's number and, before it, what this is modulo `Shape::unrolled`,
+    /// which the compiler knows; `started` when the last have been; and `given` each time it has given a stage back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -417,8 +417,8 @@ impl Consumer {
         }
     }
 
-    /// Whether the thread starts the consumer's stores. The compiler cannot know that two answers are the same: it would
-    /// give the thread a path of its own from one to the next, through barriers that need its whole warp.
+    /// Whether the thread starts the consumer's stores. The compiler cannot know that two answers are the same: it
+    /// would give the thread a path of its own from one to the next, through barriers that need its whole warp.
     #[inline(always)]
     pub fn leads(&self) -> bool {
         thread::anchored(self.thread) == 0

@@ -81,8 +81,8 @@ impl Consumer {
         })
     }
 
-    /// [`Self::scale`], unless the launch says that it changes nothing. Not while other products are under way: where sums
-    /// are first used behind a branch, `ptxas` waits for all of them (C7517).
+    /// [`Self::scale`], unless the launch says that it changes nothing. Not while other products are under way: where
+    /// sums are first used behind a branch, `ptxas` waits for all of them (C7517).
     #[inline(always)]
     pub fn scale_if_needed<T: Convert, const R: usize>(
         &self,

@@ -7,8 +7,8 @@
 //! from producer to consumers through a ring of stages ([`ring`](super::ring)), so the producer runs ahead into the
 //! next tile while one is finished and stored ([`store`](super::store)).
 //!
-//! Two blocks of a cluster may share the K of each tile instead ([`slices`](super::slices)). Then a cluster has one tile,
-//! and blocks are not persistent.
+//! Two blocks of a cluster may share the K of each tile instead ([`slices`](super::slices)). Then a cluster has one
+//! tile, and blocks are not persistent.
 //!
 //! Three consumers leave no registers for a fourth warpgroup: a launch has the same number for all threads, at most
 //! 128 where there are 512, and `ptxas` wants 154 for an instruction with 128 accumulators. So one of their threads is
@@ -37,8 +37,8 @@ const MANY: u32 = 232;
 
 /// The kernel of one instance. Const parameters but the type repeat, or follow from, `shape`, because Rust does not
 /// compute const parameters: instructions and accumulators of a consumer, metadata words of a stage, blocks of a
-/// cluster that load X together, threads of a team, boxes of Y that may be under way while another is staged, the stages of
-/// `Shape::lead`.
+/// cluster that load X together, threads of a team, boxes of Y that may be under way while another is staged, the
+/// stages of `Shape::lead`.
 ///
 /// # Safety
 /// `p` describes valid operands, `maps` is the address of their tensor maps; threads, cluster and shared memory of

@@ -74,7 +74,8 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
 }
 
 impl Consumer {
-    /// Where the thread's sums lie that a block has received: four neighbouring ones, and 4 `WARPGROUP` further the next.
+    /// Where the thread's sums lie that a block has received: four neighbouring ones, and the next 4 `WARPGROUP`
+    /// further.
     #[inline(always)]
     fn received<const R: usize>(&self) -> u32 {
         shared::base() + self.place * (R as u32 / 2 * WARPGROUP * 4) + self.thread * 16

@@ -42,7 +42,8 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
     /// All threads of the warpgroup must reach it together.
     ///
     /// # Safety
-    /// The producer fills the stages of all segments, each of at least 2 `LEAD`; the operands are valid.
+    /// The producer fills the stages of all segments, each of at least `Shape::overlapping_blocks`; the operands are
+    /// valid.
     #[inline(always)]
     pub unsafe fn overlapped<
         T: Wgmma<R> + Convert,
@@ -100,7 +101,8 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
     /// All threads of the warpgroup must reach it together.
     ///
     /// # Safety
-    /// The producer fills the stages of all segments, each of more than `Shape::behind`; the operands are valid.
+    /// The producer fills the stages of all segments, each of at least `Shape::overlapping_blocks`; the operands are
+    /// valid.
     #[inline(always)]
     pub unsafe fn stored_behind<
         T: Wgmma<R> + Convert,

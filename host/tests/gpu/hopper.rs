@@ -64,8 +64,8 @@ fn persistent_blocks_walk_through_their_tiles() {
         let blocks = |count: u32| kernel.bk as usize * count as usize;
         let shape = kernel.hopper().unwrap();
         // One K-block, more than there are stages over two tiles, and enough to finish a tile behind the next.
-        let overlapping = (2 * shape.lead()).max(shape.behind() + 1);
-        for k in [40, 24 + blocks(kernel.stages / 2 + 1), blocks(overlapping)] {
+        for k in [40, 24 + blocks(kernel.stages / 2 + 1), blocks(shape.overlapping_blocks().max(1))]
+        {
             let k = k.min(exact_depth::<f16>());
             Case::<f16, f16>::new((m, n, k), Fill::Integers).assert_exact(kernel);
         }

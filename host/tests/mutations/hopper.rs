@@ -6,7 +6,7 @@ use super::*;
 /// which has 16 multiprocessors, that its staging area is used again: at least two.
 fn shape(kernel: &Instance) -> (usize, usize, usize) {
     let block = kernel.hopper().unwrap();
-    let boxes_of_a_tile = block.bm / block.box_tokens() * block.subtiles();
+    let boxes_of_a_tile = block.parts() * block.subtiles();
     let tiles = (block.boxes() + 2).div_ceil(boxes_of_a_tile).max(2);
     let consumers = 16 / kernel.cluster * if kernel.ping_pong { 2 } else { 1 };
     // Two tiles of tokens.
@@ -24,7 +24,8 @@ fn text(kernel: &Instance) -> String {
 }
 
 /// The kernels with the smallest tiles: of all dense ones, of those for sparse W whose consumers take turns, of
-/// those whose clusters load X together, of those that finish a tile behind the next, and of those with three consumers.
+/// those whose clusters load X together, of those that finish a tile behind the next, and of those with three
+/// consumers.
 fn some() -> [&'static Instance; 5] {
     let smallest = |suits: fn(&Instance) -> bool| {
         let of_f16 = kernels::all().filter(|i| i.family.is_hopper() && i.dtype == Dtype::F16);
