@@ -34,6 +34,7 @@ pub struct Segment {
 }
 
 /// The segments of a worker, which is a block, or a cluster of them.
+#[derive(Clone)]
 pub struct Segments<'a> {
     p: &'a GemmParams,
     whole: bool,
@@ -60,10 +61,15 @@ impl<'a> Segments<'a> {
         workers: u32,
     ) -> Self {
         let shared_tiles = tiles.saturating_sub(p.waves * workers);
-        let all = shared_tiles as u64 * k_blocks as u64;
-        let start = (worker as u64 * p.units as u64).min(all);
-        let end = (start + p.units as u64).min(all) as u32;
-        let (slice, unit) = (0..k_blocks, start as u32);
+        // The driver's compiler often knows that there are none, and computes nothing.
+        let (unit, end) = if p.units == 0 {
+            (0, 0)
+        } else {
+            let all = shared_tiles as u64 * k_blocks as u64;
+            let start = (worker as u64 * p.units as u64).min(all);
+            (start as u32, (start + p.units as u64).min(all) as u32)
+        };
+        let slice = 0..k_blocks;
         Self { p, whole, tiles, k_blocks, slice, workers, round: 0, tile: worker, unit, end }
     }
 

@@ -406,12 +406,12 @@ unsafe impl Params for GemmParams {}
 unsafe impl Params for CompressParams {}
 // SAFETY: three u64 and two u32.
 unsafe impl Params for TileParams {}
-// SAFETY: 48 u64 and the first of these.
+// SAFETY: 48 u64, four u32, and the first of these.
 unsafe impl Params for HopperParams {}
 const _: () = assert!(size_of::<GemmParams>() == 13 * 8 + 12 * 4);
 const _: () = assert!(size_of::<CompressParams>() == 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<TileParams>() == 3 * 8 + 2 * 4);
-const _: () = assert!(size_of::<HopperParams>() == 48 * 8 + size_of::<GemmParams>() + 8);
+const _: () = assert!(size_of::<HopperParams>() == 48 * 8 + size_of::<GemmParams>() + 16);
 
 /// Counters and partial tiles of a launch.
 fn workspace_bytes(kernel: &Instance, grid: &Grid) -> u64 {

@@ -200,6 +200,20 @@ mod tests {
     }
 
     #[test]
+    fn blocks_that_fill_the_gpu_get_fewer_stages() {
+        let h200 = device(132, 227 * 1024);
+        let stages = |m, n, k| {
+            let problem = Problem { aligned: 15, ..Problem::new(true, Dtype::F16, m, n, k) };
+            let Choice { kernel, .. } = select(&problem, &h200).unwrap();
+            assert!(kernel.family.is_hopper(), "{}", kernel.name);
+            (kernel.bm, kernel.stages)
+        };
+        assert_eq!((stages(16, 14336, 4096), stages(64, 14336, 4096)), ((16, 6), (64, 5)));
+        // W comes from L2 for all rows of tiles but the first.
+        assert_eq!(stages(1024, 1024, 1024), (64, 6));
+    }
+
+    #[test]
     fn tiles_that_fill_half_of_the_gpu_are_shared_in_clusters() {
         let h200 = device(132, 227 * 1024);
         for sparse in [false, true] {

@@ -11,6 +11,7 @@ use layout::params::{
     ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y, OVERLAPPED,
     UNSCALED,
 };
+use layout::raster::Raster;
 
 /// The `ALIGNED_*` bits that `shape` needs: of operands that tensor maps describe.
 fn needed(shape: Shape) -> u32 {
@@ -110,7 +111,8 @@ pub(crate) fn params(
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     let aligned = gemm.aligned | flag(overlapped, OVERLAPPED) | flag(unscaled, UNSCALED);
     let w = tiles.map_or(gemm.w, Memory::address);
-    let wide = columns(shape, gemm.m, gemm.n, device.info()).wide();
     let gemm = GemmParams { w, aligned, ..*gemm };
-    Ok(HopperParams { maps, wide, reserved: 0, gemm })
+    let wide = columns(shape, gemm.m, gemm.n, device.info()).wide();
+    let bands = Raster::new(gemm.m.div_ceil(shape.bm), gemm.band).bands;
+    Ok(HopperParams { maps, wide, reserved: 0, bands, gemm })
 }

@@ -12,7 +12,7 @@
 //! ```
 
 use crate::hopper::{ROWS, Shape};
-use crate::raster;
+use crate::raster::{self, Raster};
 
 /// The columns of a product's tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,24 +100,28 @@ impl Columns {
         (wide, all.div_ceil(workers as u64) as u32 - wide)
     }
 
-    /// Tile `index` of the block of rank `rank` in its cluster, of a product with `tiles_m` tiles of tokens and `n`
-    /// features, in the order of [`raster`]: wide columns before narrow ones.
+    /// Tile `index` of the block of rank `rank` in its cluster, of a product with `n` features, in the order of
+    /// `raster`: wide columns before narrow ones.
     #[inline(always)]
-    pub const fn tile(self, index: u32, tiles_m: u32, n: u32, band: u32, rank: u32) -> Tile {
+    pub const fn tile(self, index: u32, raster: Raster, n: u32, rank: u32) -> Tile {
         let Self { shape, wide } = self;
         let count = self.count(n);
         if !shape.mixes() {
-            let (row, column) = raster::tile(index, tiles_m, count, band);
+            // Consumers that run ahead have no register left for the divisor.
+            let (row, column) = match shape.lead() {
+                0 => raster.tile(index, count),
+                _ => raster::tile(index, raster.tiles_m, count, raster.band),
+            };
             let feature = (column * shape.cluster + rank) * shape.bn;
             return Tile { token: row * shape.bm, feature, features: shape.bn };
         }
         let first = if wide < count { wide } else { count };
-        let (row, feature, features) = if index < first * tiles_m {
-            let (row, column) = raster::tile(index, tiles_m, first, band);
+        let (row, feature, features) = if index < first * raster.tiles_m {
+            let (row, column) = raster.tile(index, first);
             (row, (column * shape.cluster + rank) * shape.bn, shape.bn)
         } else {
-            let rest = index - first * tiles_m;
-            let (row, column) = raster::tile(rest, tiles_m, count - first, band);
+            let rest = index - first * raster.tiles_m;
+            let (row, column) = raster.tile(rest, count - first);
             let features = shape.bn - ROWS;
             let feature = first * shape.bn * shape.cluster;
             (row, feature + (column * shape.cluster + rank) * features, features)
@@ -151,7 +155,7 @@ mod tests {
         let columns = Columns::even(shape, tiles_m, n, workers);
         let mut shares = std::vec![0; workers as usize];
         for index in 0..columns.count(n) * tiles_m {
-            let tile = columns.tile(index, tiles_m, n, 8, 0);
+            let tile = columns.tile(index, Raster::new(tiles_m, 8), n, 0);
             shares[(index % workers) as usize] += tile.features;
         }
         shares
@@ -170,7 +174,8 @@ mod tests {
                     let mut seen = std::vec![0; (tiles_m * n) as usize];
                     for index in 0..columns.count(n) * tiles_m {
                         for rank in 0..cluster {
-                            let tile = columns.tile(index, tiles_m, n, 8, rank);
+                            let raster = Raster::new(tiles_m, 8);
+                            let tile = columns.tile(index, raster, n, rank);
                             let end = (tile.feature + tile.features).min(n);
                             for feature in tile.feature..end {
                                 seen[(tile.token / bm * n + feature) as usize] += 1;
@@ -204,7 +209,8 @@ mod tests {
         let shape = Shape { bn: 128, ..MIXING };
         let columns = Columns::even(shape, 3, 300, 132);
         assert_eq!((columns.wide(), columns.count(300)), (3, 3));
-        assert_eq!(columns.tile(8, 3, 300, 8, 0), Tile { token: 512, feature: 256, features: 128 });
+        let tile = columns.tile(8, Raster::new(3, 8), 300, 0);
+        assert_eq!(tile, Tile { token: 512, feature: 256, features: 128 });
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Each kernel takes one block by value. Addresses are device addresses in 64 bits, 0 where an
 //! operand is absent; strides are in elements and may exceed the row length.
 
+use crate::raster::Divisor;
+
 /// The error of evaluating an activation at z, in units of 2^-24 of |z|: see
 /// [`approximation`](crate::approximation).
 pub const ACTIVATION_ROUNDINGS: u32 = 8;
@@ -95,6 +97,8 @@ pub struct HopperParams {
     pub wide: u32,
     /// Zero.
     pub reserved: u32,
+    /// The tiles of a band, see `layout::raster`.
+    pub bands: Divisor,
     /// The product. A sparse W is in the order of `layout::tiled24`.
     pub gemm: GemmParams,
 }

@@ -19,7 +19,7 @@
 //! the host launches no other product. M, N, K are at least 1.
 
 use super::consume::Consumer;
-use super::produce::Producer;
+use super::produce::{self, Producer};
 use super::ring::Ring;
 use super::tiles::Tiles;
 use crate::k_blocks;
@@ -30,6 +30,7 @@ use cuda_std::{cluster, setmaxnreg, shared, thread, warp};
 use layout::columns::Columns;
 use layout::hopper::{Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams, OVERLAPPED};
+use layout::raster::{Divisor, Raster};
 
 /// Registers of a thread of a producer's warpgroup, and of a consumer beside it: 40 + 2 * 232 = 3 * 168.
 const FEW: u32 = 40;
@@ -58,23 +59,25 @@ unsafe fn gemm<
     p: &GemmParams,
     maps: u64,
     wide: u32,
+    bands: Divisor,
 ) {
     let warpgroup = thread::thread_idx_x() / WARPGROUP;
     let rank = if CLUSTER == 1 { 0 } else { cluster::rank() };
     let ring = Ring::new(shape);
-    // SAFETY: one thread, before the barrier below.
+    // SAFETY: one thread, before the barrier below; the maps are the caller's.
     unsafe {
         if thread::thread_idx_x() == 0 {
+            produce::prefetch(shape, maps);
             ring.init();
         }
     }
-    sync_all::<CLUSTER>();
 
     // Tiles of a cluster: as many features as its blocks have together.
     let columns = Columns::new(shape, wide);
     let (tiles_m, tiles_n) = (p.m.div_ceil(shape.bm), columns.count(p.n));
     // How many columns there are is found anew for each tile, and takes no register in between.
-    let tile = |index: u32| columns.tile(index, tiles_m, thread::anchored(p.n), p.band, rank);
+    let raster = Raster { tiles_m, band: p.band, bands };
+    let tile = |index: u32| columns.tile(index, raster, thread::anchored(p.n), rank);
     let blocks = CLUSTER * shape.slices;
     let (worker, workers) = (thread::block_idx_x() / blocks, thread::grid_dim_x() / blocks);
 
@@ -85,6 +88,20 @@ unsafe fn gemm<
         segments.cut(cluster::rank(), shape.slices);
     }
     let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring };
+    // Whoever fills the stages finds out with what while the barriers are made.
+    let produces = warpgroup == shape.consumers();
+    let fills = || {
+        let warp = if shape.consumers() == 3 { 0 } else { shape.consumers() * WARPGROUP / 32 };
+        thread::anchored(thread::thread_idx_x()) / 32 == warp && warp::elect()
+    };
+    let walk = match shape.consumers() {
+        3 => Some(producer.walk(worker, workers, tiles, k_blocks)),
+        _ => None,
+    };
+    let mut filled = segments.clone();
+    let run = if produces { producer.run(&mut filled) } else { None };
+    sync_all::<CLUSTER>();
+
     let way = #[inline(always)]
     || {
         let member = if shape.ping_pong { 0 } else { warpgroup };
@@ -101,12 +118,9 @@ unsafe fn gemm<
     };
     // SAFETY: roles are whole warpgroups, and the registers add up; operands are the caller's.
     unsafe {
-        if shape.consumers() == 3 {
-            // The first thread fills all stages now, and each one again when all have read it.
-            let first = thread::opaque(thread::thread_idx_x()) == 0;
-            let mut walk = producer.walk(worker, workers, tiles, k_blocks);
-            if first {
-                producer.prefetch();
+        if let Some(mut walk) = walk {
+            // One thread fills all stages now, and each one again when all have read it.
+            if fills() {
                 for _ in 0..thread::opaque(shape.stages) {
                     producer.next(&mut walk);
                 }
@@ -116,16 +130,16 @@ unsafe fn gemm<
                 segments,
                 #[inline(always)]
                 || {
-                    if first {
+                    if fills() {
                         producer.next(&mut walk);
                     }
                     warp::sync_warp();
                 },
             );
-        } else if warpgroup == shape.consumers() {
+        } else if produces {
             setmaxnreg::decrease::<FEW>();
-            if thread::opaque(thread::thread_idx_x()) == shape.consumers() * WARPGROUP {
-                producer.all(segments);
+            if fills() {
+                producer.all(filled, run);
             }
             if shape.slices > 1 {
                 // Those of `Tiles::sliced`.
@@ -197,7 +211,7 @@ macro_rules! define {
                     { SHAPE.team() * WARPGROUP },
                     { SHAPE.boxes() - 1 },
                     { SHAPE.lead() as usize },
-                >(SHAPE, &p.gemm, maps, p.wide)
+                >(SHAPE, &p.gemm, maps, p.wide, p.bands)
             }
         }
     };

@@ -6,7 +6,7 @@
 
 use super::ring::Ring;
 use crate::work::Segments;
-use cuda_std::{mbarrier, tma};
+use cuda_std::{mbarrier, thread, tma};
 use layout::columns::Tile;
 use layout::hopper::{Shape, X_COLUMNS};
 use layout::params::{GemmParams, MAP_W, MAP_X, TENSOR_MAP_BYTES};
@@ -37,6 +37,13 @@ struct Source {
     w: u64,
 }
 
+/// Some K-blocks of a tile, up to `last`.
+#[derive(Clone, Copy)]
+pub struct Run {
+    source: Source,
+    last: u32,
+}
+
 /// What one stage after another is filled with: the K-blocks of every `step`th tile.
 pub struct Walk {
     source: Source,
@@ -47,21 +54,30 @@ pub struct Walk {
 }
 
 impl<F: Fn(u32) -> Tile> Producer<'_, F> {
-    /// Fills the stages of all of `segments`.
+    /// What the next of `segments` is filled with, found here.
+    #[inline(always)]
+    pub fn run(&self, segments: &mut Segments<'_>) -> Option<Run> {
+        let segment = segments.next()?;
+        let Source { tile, block, w } = self.source(segment.tile, segment.first);
+        let Tile { token, feature, features } = tile;
+        let (token, feature) = (thread::anchored(token), thread::anchored(feature));
+        let tile = Tile { token, feature, features };
+        let source = Source { tile, block, w: thread::anchored_u64(w) };
+        Some(Run { source, last: segment.last })
+    }
+
+    /// Fills the stages of `run`, the first, and of the rest of `segments`.
     ///
     /// # Safety
     /// One thread of the block calls it; `p` describes valid operands, `maps` is the address of their tensor maps.
     #[inline(always)]
-    pub unsafe fn all(mut self, mut segments: Segments<'_>) {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            self.prefetch();
-            while let Some(segment) = segments.next() {
-                let mut source = self.source(segment.tile, segment.first);
-                while source.block < segment.last {
-                    self.fill(&mut source);
-                }
+    pub unsafe fn all(mut self, mut segments: Segments<'_>, mut run: Option<Run>) {
+        while let Some(Run { mut source, last }) = run {
+            while source.block < last {
+                // SAFETY: as the caller vouches.
+                unsafe { self.fill(&mut source) }
             }
+            run = self.run(&mut segments);
         }
     }
 
@@ -89,24 +105,9 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
         }
     }
 
-    /// Gets the tensor maps.
-    ///
-    /// # Safety
-    /// As for [`Self::all`].
-    #[inline(always)]
-    pub unsafe fn prefetch(&self) {
-        // SAFETY: the maps are the caller's.
-        unsafe {
-            tma::prefetch_map(self.map(MAP_X));
-            if !self.shape.sparse {
-                tma::prefetch_map(self.map(MAP_W));
-            }
-        }
-    }
-
     #[inline(always)]
     fn map(&self, place: usize) -> u64 {
-        self.maps + (place * TENSOR_MAP_BYTES) as u64
+        map(self.maps, place)
     }
 
     /// The operands of tile `index` from K-block `block` on.
@@ -175,5 +176,26 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
         source.block += 1;
         source.w += shape.w_row_bytes() as u64;
         self.ring.advance();
+    }
+}
+
+/// The tensor map at place `place` of those at `maps`.
+#[inline(always)]
+fn map(maps: u64, place: usize) -> u64 {
+    maps + (place * TENSOR_MAP_BYTES) as u64
+}
+
+/// Gets the tensor maps that the operands of `shape` are loaded by, those at `maps`.
+///
+/// # Safety
+/// They are tensor maps.
+#[inline(always)]
+pub unsafe fn prefetch(shape: Shape, maps: u64) {
+    // SAFETY: the maps are the caller's.
+    unsafe {
+        tma::prefetch_map(map(maps, MAP_X));
+        if !shape.sparse {
+            tma::prefetch_map(map(maps, MAP_W));
+        }
     }
 }

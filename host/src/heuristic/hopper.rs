@@ -28,6 +28,14 @@ const EPILOGUE: f64 = 0.12;
 const SPLIT_K: f64 = 2.1;
 const SPLIT_K_100KB: f64 = 3.5;
 
+/// Bytes in flight, of all blocks together, with which a sparse W for few tokens streams fastest; what it loses per
+/// multiple of them beyond, and per share of them below.
+const IN_FLIGHT: f64 = 14.5e6;
+const BEYOND: f64 = 0.08;
+const BELOW: f64 = 0.12;
+/// Most tokens of a tile for which that was measured.
+const FEW_TOKENS: usize = 64;
+
 /// Microseconds in which two blocks of a cluster exchange half of 128x256 sums, and until blocks that are not
 /// persistent follow others.
 const EXCHANGE: f64 = 2.4;
@@ -79,6 +87,21 @@ pub fn fused(kernel: &Instance, problem: &Problem) -> f64 {
     if hopper::overlaps(shape, true) && !hopper::overlaps(shape, bare) { EXPOSED } else { 1.0 }
 }
 
+/// How much longer W takes to stream than at best, for `tiles` tiles, of all tokens, on `sms` multiprocessors.
+fn streaming(choice: Choice, tiles: f64, sms: f64) -> f64 {
+    let kernel = choice.kernel;
+    if !kernel.family.is_sparse() || kernel.bm as usize > FEW_TOKENS {
+        return 1.0;
+    }
+    let slices = match choice.schedule {
+        Schedule::SplitK(slices) => slices as f64,
+        _ => 1.0,
+    };
+    let ahead = (kernel.stages * kernel.family.stage_bytes(kernel.bm, kernel.bn, kernel.bk)) as f64;
+    let share = (tiles * slices).min(sms) * ahead / IN_FLIGHT;
+    1.0 + if share > 1.0 { BEYOND * (share - 1.0) } else { BELOW * (1.0 - share) }
+}
+
 /// Microseconds for `[m, n, k]`.
 pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -> f64 {
     let kernel = choice.kernel;
@@ -118,6 +141,7 @@ pub fn cost(choice: Choice, m: usize, n: usize, k: usize, device: &DeviceInfo) -
     let w = (n * k) as f64 * if sparse { 1.125 } else { 2.0 };
     let (x, y) = ((m * k * 2) as f64, (m * n * 2) as f64);
     let memory = (x + w + y) / if sparse { SPARSE_MEMORY_RATE } else { DENSE_MEMORY_RATE };
+    let memory = if tiles_m > 1.0 { memory } else { memory * streaming(choice, tiles, sms) };
     let fill = FILL * kernel.bk as f64 / 64.0;
     let clusters = if kernel.cluster > 1 { CLUSTER } else { 0.0 };
     // The larger of the two, and a little of the other.
