@@ -32,6 +32,30 @@ pub unsafe fn prefetch_map(map: u64) {
     unsafe { asm!("prefetch.tensormap [{}];", in(reg64) map, options(nostack)) }
 }
 
+/// A cache policy for what is read or written once: the first to leave L2 (PTX ISA, "createpolicy").
+#[inline(always)]
+pub fn evict_first() -> u64 {
+    let policy: u64;
+    // SAFETY: makes a number.
+    unsafe {
+        asm!("createpolicy.fractional.L2::evict_first.b64 {};", out(reg64) policy,
+            options(pure, nomem, nostack));
+    }
+    policy
+}
+
+/// The policy of copies that name none.
+#[inline(always)]
+pub fn evict_normal() -> u64 {
+    let policy: u64;
+    // SAFETY: makes a number.
+    unsafe {
+        asm!("createpolicy.fractional.L2::evict_normal.b64 {};", out(reg64) policy,
+            options(pure, nomem, nostack));
+    }
+    policy
+}
+
 /// Starts to load `bytes` consecutive bytes from `source`, which count towards `barrier` (PTX ISA,
 /// "cp.async.bulk").
 ///
@@ -66,6 +90,42 @@ pub unsafe fn load_2d(destination: u32, map: u64, x: i32, y: i32, barrier: u32) 
             "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes \
              [{}], [{}, {{{}, {}}}], [{}];",
             in(reg32) destination, in(reg64) map, in(reg32) x, in(reg32) y, in(reg32) barrier,
+            options(nostack),
+        );
+    }
+}
+
+/// [`load`] under a cache policy.
+///
+/// # Safety
+/// As for [`load`].
+#[inline(always)]
+pub unsafe fn load_with(destination: u32, source: u64, bytes: u32, barrier: u32, policy: u64) {
+    // SAFETY: the caller vouches for memory, room and barrier.
+    unsafe {
+        asm!(
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint \
+             [{}], [{}], {}, [{}], {};",
+            in(reg32) destination, in(reg64) source, in(reg32) bytes, in(reg32) barrier,
+            in(reg64) policy,
+            options(nostack),
+        );
+    }
+}
+
+/// [`load_2d`] under a cache policy.
+///
+/// # Safety
+/// As for [`load_2d`].
+#[inline(always)]
+pub unsafe fn load_2d_with(destination: u32, map: u64, x: i32, y: i32, barrier: u32, policy: u64) {
+    // SAFETY: the caller vouches for map, room and barrier.
+    unsafe {
+        asm!(
+            "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint \
+             [{}], [{}, {{{}, {}}}], [{}], {};",
+            in(reg32) destination, in(reg64) map, in(reg32) x, in(reg32) y, in(reg32) barrier,
+            in(reg64) policy,
             options(nostack),
         );
     }

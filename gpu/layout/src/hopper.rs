@@ -35,6 +35,8 @@ const ALIGN: u32 = 1024;
 const BARRIER_BYTES: u32 = 256;
 /// See [`Shape::shares`].
 const MOST_SHARED: u32 = 160;
+/// See [`Shape::streams`]: tokens.
+const MOST_STREAMED: u32 = 128;
 /// See [`Shape::lead`]: in columns of K.
 const LEAD_K: u32 = 128;
 /// Most boxes of Y that a consumer stages at a time.
@@ -108,6 +110,11 @@ impl Shape {
     /// Fewest K-blocks of a tile that may be finished, in part, behind the products of the next; 0 where none may.
     pub const fn overlapping_blocks(self) -> u32 {
         if self.behind() > 0 { self.behind() + 1 } else { 2 * self.lead() }
+    }
+
+    /// Whether tiles have so few tokens that W streams from memory, if they are all there are: then it is not kept in L2.
+    pub const fn streams(self) -> bool {
+        self.bm <= MOST_STREAMED
     }
 
     /// Whether several blocks may share a tile by the schedule, and Y may be of any type, alignment and epilogue. With

@@ -26,7 +26,7 @@ use crate::k_blocks;
 use crate::work::{Segments, Team};
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
-use cuda_std::{cluster, setmaxnreg, shared, thread, warp};
+use cuda_std::{cluster, setmaxnreg, shared, thread, tma, warp};
 use layout::columns::Columns;
 use layout::hopper::{Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams, OVERLAPPED};
@@ -87,7 +87,9 @@ unsafe fn gemm<
     if shape.slices > 1 {
         segments.cut(cluster::rank(), shape.slices);
     }
-    let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring };
+    // Of several rows of tiles, the first leaves W in L2 for the others.
+    let policy = if tiles_m > 1 { tma::evict_normal() } else { tma::evict_first() };
+    let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring, policy };
     // Whoever fills the stages finds out with what while the barriers are made.
     let produces = warpgroup == shape.consumers();
     let fills = || {
