@@ -44,18 +44,6 @@ pub fn evict_first() -> u64 {
     policy
 }
 
-/// The policy of copies that name none.
-#[inline(always)]
-pub fn evict_normal() -> u64 {
-    let policy: u64;
-    // SAFETY: makes a number.
-    unsafe {
-        asm!("createpolicy.fractional.L2::evict_normal.b64 {};", out(reg64) policy,
-            options(pure, nomem, nostack));
-    }
-    policy
-}
-
 /// Starts to load `bytes` consecutive bytes from `source`, which count towards `barrier` (PTX ISA,
 /// "cp.async.bulk").
 ///

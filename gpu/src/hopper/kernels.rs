@@ -26,7 +26,7 @@ use crate::k_blocks;
 use crate::work::{Segments, Team};
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
-use cuda_std::{cluster, setmaxnreg, shared, thread, tma, warp};
+use cuda_std::{cluster, setmaxnreg, shared, thread, warp};
 use layout::columns::Columns;
 use layout::hopper::{Shape, WARPGROUP};
 use layout::params::{GemmParams, HopperParams, OVERLAPPED};
@@ -88,8 +88,8 @@ unsafe fn gemm<
         segments.cut(cluster::rank(), shape.slices);
     }
     // Of several rows of tiles, the first leaves W in L2 for the others.
-    let policy = if tiles_m > 1 { tma::evict_normal() } else { tma::evict_first() };
-    let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring, policy };
+    let streams = shape.streams() && tiles_m == 1;
+    let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring, streams };
     // Whoever fills the stages finds out with what while the barriers are made.
     let produces = warpgroup == shape.consumers();
     let fills = || {

@@ -26,8 +26,8 @@ pub struct Producer<'a, F> {
     pub tile: F,
     /// The stage.
     pub ring: Ring,
-    /// W's cache policy, where `Shape::streams`.
-    pub policy: u64,
+    /// Whether W is read once, and leaves L2 first; only where `Shape::streams`.
+    pub streams: bool,
 }
 
 /// A tile's operands, from some K-block on.
@@ -130,7 +130,7 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
     /// As for [`Self::all`].
     #[inline(always)]
     unsafe fn fill(&mut self, source: &mut Source) {
-        let Self { shape, p, rank, ring, policy, .. } = *self;
+        let Self { shape, p, rank, ring, streams, .. } = *self;
         let Source { tile, block, w } = *source;
         let (map_x, map_w) = (self.map(MAP_X), self.map(MAP_W));
         // SAFETY: the maps are the caller's; the stage is empty when it is filled, and has the room.
@@ -160,8 +160,8 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
                         // The same.
                         let further = i.min(last.saturating_sub(tile.feature / tiled24::ROWS));
                         let (to, from) = (to + i * bytes, w + further as u64 * pitch);
-                        if shape.streams() {
-                            tma::load_with(to, from, bytes, full, policy);
+                        if streams {
+                            tma::load_with(to, from, bytes, full, tma::evict_first());
                         } else {
                             tma::load(to, from, bytes, full);
                         }
@@ -174,7 +174,8 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
                     for first in (0..shape.bn).step_by(shape.w_box() as usize) {
                         if first < tile.features {
                             let (to, y) = (to + first * X_COLUMNS * 2, tile.feature + first);
-                            if shape.streams() {
+                            if streams {
+                                let policy = tma::evict_first();
                                 tma::load_2d_with(to, map_w, x, y as i32, full, policy);
                             } else {
                                 tma::load_2d(to, map_w, x, y as i32, full);
