@@ -110,6 +110,12 @@ pub const MAP_W: usize = 1;
 /// Y.
 pub const MAP_Y: usize = 2;
 
+/// Address of the map at `place` of those at `maps`.
+#[inline(always)]
+pub const fn map(maps: u64, place: usize) -> u64 {
+    maps + (place * TENSOR_MAP_BYTES) as u64
+}
+
 /// Words of [`GemmParams::counters`], one for each tile that is shared between blocks.
 pub const COUNTERS: u32 = 1 << 16;
 

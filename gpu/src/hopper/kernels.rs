@@ -92,6 +92,7 @@ unsafe fn gemm<
     let mut producer = Producer { shape, p, maps, rank, tile: &tile, ring, streams };
     // Whoever fills the stages finds out with what while the barriers are made.
     let produces = warpgroup == shape.consumers();
+    // Whether the thread is the one that starts copies.
     let fills = || {
         let warp = if shape.consumers() == 3 { 0 } else { shape.consumers() * WARPGROUP / 32 };
         thread::anchored(thread::thread_idx_x()) / 32 == warp && warp::elect()

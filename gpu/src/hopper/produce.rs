@@ -9,7 +9,7 @@ use crate::work::Segments;
 use cuda_std::{mbarrier, thread, tma};
 use layout::columns::Tile;
 use layout::hopper::{Shape, X_COLUMNS};
-use layout::params::{GemmParams, MAP_W, MAP_X, TENSOR_MAP_BYTES};
+use layout::params::{GemmParams, MAP_W, MAP_X, map};
 use layout::tiled24;
 
 /// What the producer knows, and the stage that it fills next.
@@ -40,7 +40,6 @@ struct Source {
 }
 
 /// Some K-blocks of a tile, up to `last`.
-#[derive(Clone, Copy)]
 pub struct Run {
     source: Source,
     last: u32,
@@ -56,7 +55,7 @@ pub struct Walk {
 }
 
 impl<F: Fn(u32) -> Tile> Producer<'_, F> {
-    /// What the next of `segments` is filled with, found here.
+    /// What the stages of the next of `segments` are filled with: found here, and not where it is first used.
     #[inline(always)]
     pub fn run(&self, segments: &mut Segments<'_>) -> Option<Run> {
         let segment = segments.next()?;
@@ -107,11 +106,6 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
         }
     }
 
-    #[inline(always)]
-    fn map(&self, place: usize) -> u64 {
-        map(self.maps, place)
-    }
-
     /// The operands of tile `index` from K-block `block` on.
     #[inline(always)]
     fn source(&self, index: u32, block: u32) -> Source {
@@ -132,7 +126,7 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
     unsafe fn fill(&mut self, source: &mut Source) {
         let Self { shape, p, rank, ring, streams, .. } = *self;
         let Source { tile, block, w } = *source;
-        let (map_x, map_w) = (self.map(MAP_X), self.map(MAP_W));
+        let (map_x, map_w) = (map(self.maps, MAP_X), map(self.maps, MAP_W));
         // SAFETY: the maps are the caller's; the stage is empty when it is filled, and has the room.
         unsafe {
             ring.wait_empty();
@@ -189,12 +183,6 @@ impl<F: Fn(u32) -> Tile> Producer<'_, F> {
         source.w += shape.w_row_bytes() as u64;
         self.ring.advance();
     }
-}
-
-/// The tensor map at place `place` of those at `maps`.
-#[inline(always)]
-fn map(maps: u64, place: usize) -> u64 {
-    maps + (place * TENSOR_MAP_BYTES) as u64
 }
 
 /// Gets the tensor maps that the operands of `shape` are loaded by, those at `maps`.

@@ -11,7 +11,7 @@ use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::{fence, shared, stmatrix, thread, tma};
 use layout::hopper::WARPGROUP;
-use layout::params::{GemmParams, MAP_Y, TENSOR_MAP_BYTES};
+use layout::params::{GemmParams, MAP_Y, map};
 use layout::swizzle;
 
 /// An instruction's accumulators as Y will have them, in pairs of tokens: the first R / 2, which Rust does not compute.
@@ -99,7 +99,7 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
     unsafe fn stage(&self, pairs: impl Fn(u32) -> [u32; 4], part: u32, token0: u32, feature: u32) {
         let Self { consumer, p, .. } = self;
         let shape = consumer.shape;
-        let map = self.maps + (MAP_Y * TENSOR_MAP_BYTES) as u64;
+        let map = map(self.maps, MAP_Y);
         // Addresses that depend on it are found here: the main loop has no registers to keep them in.
         let thread = thread::anchored(consumer.thread);
         let (warp, lane) = (thread / 32, thread % 32);
