@@ -213,10 +213,14 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
 
 const F32: u32 = Output::F32 as u32;
 const INT8: u32 = Output::Int8 as u32;
-const RELU: u32 = Activation::Relu as u32;
-const GELU: u32 = Activation::Gelu as u32;
-const GELU_TANH: u32 = Activation::GeluTanh as u32;
-const SILU: u32 = Activation::Silu as u32;
+/// [`Activation::Relu`] as parameters name it.
+pub const RELU: u32 = Activation::Relu as u32;
+/// [`Activation::Gelu`] as parameters name it.
+pub const GELU: u32 = Activation::Gelu as u32;
+/// [`Activation::GeluTanh`] as parameters name it.
+pub const GELU_TANH: u32 = Activation::GeluTanh as u32;
+/// [`Activation::Silu`] as parameters name it.
+pub const SILU: u32 = Activation::Silu as u32;
 /// What changes nothing by being added, not even the sign of a zero.
 const NOTHING: f32 = -0.0;
 

@@ -22,7 +22,8 @@ pub struct Epilogue<'a, T: Element, O: OutputOf<T> = T> {
     pub c: Option<&'a Matrix<O::Addend>>,
     /// bias, `[1, N]`, in the type of X and W.
     pub bias: Option<&'a Matrix<T>>,
-    /// What is applied to the sum.
+    /// What is applied to the sum: in f32, or, by Hopper's kernels where Y has 16 bits, in the type of Y (see
+    /// `layout::pair` for the error).
     pub activation: Activation,
     /// Whether features are gates and values in turn.
     pub gated: bool,

@@ -7,7 +7,8 @@
 //! ```
 
 use layout::activation::{Activation, Math};
-use layout::params::EPILOGUE_ROUNDINGS;
+use layout::pair::PAIR_ROUNDINGS;
+use layout::params::{EPILOGUE_ROUNDINGS, Output};
 
 use crate::element::{Element, OutputOf, Scalar};
 use crate::error::Error;
@@ -125,6 +126,18 @@ impl<T: Element, O: OutputOf<T>> Epilogue<'_, T, O> {
         if changes { EPILOGUE_ROUNDINGS + scaled } else { scaled }
     }
 
+    /// The error of z that evaluating the activation in the output's type may add, relative to S and besides: see
+    /// `layout::pair`. The kernels may do so where the type has 16 bits and nothing else is applied.
+    pub fn evaluation(&self) -> (f64, f64) {
+        let smooth = !matches!(self.activation, Activation::None | Activation::Relu);
+        let alone = self.c.is_none() && self.row_scale.is_none() && !self.gated;
+        if smooth && alone && O::OUTPUT == Output::Input {
+            (PAIR_ROUNDINGS as f64 * O::UNIT_ROUNDOFF, O::SMALLEST_SUBNORMAL)
+        } else {
+            (0.0, 0.0)
+        }
+    }
+
     /// The elements of C and bias that belong to `(row, col)` of the product, where they take part.
     #[inline(always)]
     fn addends(&self, row: usize, col: usize) -> (Option<O::Addend>, Option<T>) {
@@ -200,6 +213,12 @@ mod tests {
 
     #[test]
     fn every_term_takes_part() {
+        let evaluation = |activation, gated| {
+            Epilogue::<f16> { activation, gated, ..Epilogue::default() }.evaluation()
+        };
+        assert_eq!(evaluation(Activation::Silu, false), (2.0 / 2048.0, f16::SMALLEST_SUBNORMAL));
+        assert_eq!(evaluation(Activation::Silu, true), (0.0, 0.0));
+        assert_eq!(evaluation(Activation::Relu, false), (0.0, 0.0));
         let (c, bias) = ([1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], [10.0, 20.0, 30.0].map(f16::from_f32));
         let mut e = Epilogue {
             alpha: -2.0,

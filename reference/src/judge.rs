@@ -27,6 +27,8 @@ pub struct Judged {
     pub(crate) accumulator: Accumulator,
     pub(crate) alpha: f64,
     pub(crate) roundings: u32,
+    /// What [`Epilogue::evaluation`] says.
+    pub(crate) evaluation: (f64, f64),
     pub(crate) max_slope: f64,
     pub(crate) gated: bool,
     rows: Vec<usize>,
@@ -173,6 +175,7 @@ pub fn judge_rows<'a, T: Element, O: OutputOf<T>>(
         accumulator: Accumulator::F32,
         alpha: epilogue.alpha.abs() as f64,
         roundings: epilogue.roundings(),
+        evaluation: epilogue.evaluation(),
         max_slope: epilogue.activation.max_slope(),
         gated: epilogue.gated,
         rows: rows.to_vec(),

@@ -9,12 +9,14 @@
 //! - An epilogue adds at most `E` roundings of quantities that S bounds (`E` is
 //!   `layout::params::EPILOGUE_ROUNDINGS`, which covers evaluating the activation, and one more for a row
 //!   scale; 0 without an epilogue).
+//! - Hopper's kernels evaluate GELU and SiLU in the type of Y where that has 16 bits (`layout::pair`), which is as if
+//!   z had an error of `P u_out S + s_out` (P is `layout::pair::PAIR_ROUNDINGS`, 0 for all other epilogues).
 //! - The activation enlarges an error of `z` by at most its largest slope.
 //!
 //! Before the output is rounded the error is therefore at most
 //!
 //! ```text
-//! d = (R + E u) * S + T       of z, with R = K u and T = max(|alpha|, 1) * K * 2^-149
+//! d = (R + E u + P u_out) * S + T       of z, with R = K u and T = max(|alpha|, 1) * K * 2^-149 + (P > 0) s_out
 //! e = slope * d               of act(z)
 //! ```
 //!
@@ -215,8 +217,8 @@ impl Errors {
             }
         };
         Self {
-            relative: sum + judged.roundings as f64 * f32::UNIT_ROUNDOFF,
-            absolute: tiny * judged.alpha.max(1.0),
+            relative: sum + judged.roundings as f64 * f32::UNIT_ROUNDOFF + judged.evaluation.0,
+            absolute: tiny * judged.alpha.max(1.0) + judged.evaluation.1,
             slope: judged.max_slope,
             limit: limit * judged.alpha / (1.0 + sum),
         }

@@ -1,12 +1,16 @@
 //! Conversions (PTX ISA, "cvt") and the f32 instructions of the epilogue ("fma", "ex2", "rcp", "max").
 
+use crate::pair::{Bf16Pairs, F16Pairs};
 use core::arch::asm;
 use layout::approximation::Instructions;
 use layout::packed24::{Bf16, F16};
+use layout::pair::PairInstructions;
 
 /// Conversion between a 16-bit float type and f32, two elements in a 32-bit register at a time, the
 /// first in the low half.
 pub trait Convert {
+    /// Arithmetic on two elements.
+    type Pairs: PairInstructions;
     /// Both elements to f32, exactly.
     fn widen(pair: u32) -> [f32; 2];
     /// Two f32 rounded to nearest even.
@@ -14,6 +18,8 @@ pub trait Convert {
 }
 
 impl Convert for F16 {
+    type Pairs = F16Pairs;
+
     #[inline(always)]
     fn widen(pair: u32) -> [f32; 2] {
         let (low, high): (f32, f32);
@@ -40,6 +46,8 @@ impl Convert for F16 {
 }
 
 impl Convert for Bf16 {
+    type Pairs = Bf16Pairs;
+
     #[inline(always)]
     fn widen(pair: u32) -> [f32; 2] {
         [f32::from_bits(pair << 16), f32::from_bits(pair & 0xFFFF_0000)]

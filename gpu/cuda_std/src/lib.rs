@@ -15,6 +15,7 @@
 //! | [`mma_sp`] | `mma.sp::ordered_metadata` |
 //! | [`permute`] | `prmt` |
 //! | [`convert`] | `cvt`, and the approximate `ex2` and `rcp` of the epilogue |
+//! | [`pair`] | `mul`, `fma`, `max` and `tanh` of two 16-bit floats |
 //!
 //! For sm_90a alone:
 //!
@@ -48,6 +49,7 @@ pub mod ldmatrix;
 pub mod mbarrier;
 pub mod mma;
 pub mod mma_sp;
+pub mod pair;
 pub mod permute;
 #[cfg(sm_90a)]
 pub mod setmaxnreg;

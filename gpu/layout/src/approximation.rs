@@ -1,4 +1,5 @@
-//! The activations as the kernels evaluate them: few instructions, and an error that is known.
+//! The activations as the kernels evaluate them in f32: few instructions, and an error that is known. Hopper's kernels
+//! do it in the type of Y where that has 16 bits, see [`pair`](crate::pair).
 //!
 //! Nothing hides the epilogue of a tile, so each instruction of it costs. All three smooth activations are
 //! `z * F(z)` with `F(z) + F(-z) = 1`, hence `max(z, 0) - a * F(-a)` of `a = |z|`, and what remains is a

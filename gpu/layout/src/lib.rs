@@ -14,7 +14,8 @@
 //! | [`tiled24`] | Packed24 in the order of the Hopper kernels' copies |
 //! | [`raster`] | in which order thread blocks visit the tiles of Y |
 //! | [`activation`] | ReLU, GELU (both forms) and SiLU, one definition for every number type |
-//! | [`approximation`] | how the kernels evaluate them, and how far off that may be |
+//! | [`approximation`] | how the kernels evaluate them in f32, and how far off that may be |
+//! | [`pair`] | how they do on pairs of 16-bit floats, and the same |
 //! | [`params`] | the kernel parameter blocks, as both sides see them |
 //! | [`instance`] | the list of GEMM kernel instances: entry name, tile, warps, stages |
 #![no_std]
@@ -27,6 +28,7 @@ pub mod fragment;
 pub mod hopper;
 pub mod instance;
 pub mod packed24;
+pub mod pair;
 pub mod params;
 pub mod raster;
 pub mod swizzle;

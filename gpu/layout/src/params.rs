@@ -137,8 +137,9 @@ pub const ALIGNED_STORE: u32 = 8;
 /// Bit of [`GemmParams::aligned`]: besides [`ALIGNED_STORE`], no tile is shared, and each has at least
 /// `Shape::overlapping_blocks` K-blocks, so that a Hopper kernel may finish one behind the products of the next.
 pub const OVERLAPPED: u32 = 16;
-/// Bit of [`GemmParams::aligned`]: alpha is 1 and there is no bias, so that a Hopper kernel may leave sums as they are.
-pub const UNSCALED: u32 = 32;
+/// Bit of [`GemmParams::aligned`]: alpha is 1, so that a Hopper kernel may begin sums with the bias, and leaves them as
+/// they are where there is none.
+pub const UNIT_ALPHA: u32 = 32;
 
 /// Prunes and packs `W[n,k]` to Packed24.
 #[derive(Clone, Copy, Debug)]

@@ -57,9 +57,10 @@ impl Consumer {
         Self { shape, place, member, thread, x, w, metadata }
     }
 
-    /// Adds up the `blocks` stages from `ring` on, which it leaves behind the last. Calls `behind` when the products of
-    /// a stage have been started, with the stage's number and, before it, what this is modulo `Shape::unrolled`,
-    /// which the compiler knows; `started` when the last have been; and `given` each time it has given a stage back.
+    /// Adds the products of the `blocks` stages from `ring` on to `acc`, and leaves the ring behind the last. Calls `behind`
+    /// when the products of a stage have been started, with the stage's number and, before it, what this is modulo
+    /// `Shape::unrolled`, which the compiler knows; `started` when the last have been; and `given` each time it has given
+    /// a stage back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -75,12 +76,12 @@ impl Consumer {
     >(
         &self,
         ring: &mut Ring,
+        mut acc: Accumulators<S, R>,
         blocks: u32,
-        behind: impl Fn(u32, u32),
+        mut behind: impl FnMut(u32, u32),
         started: impl FnOnce(),
         given: &mut impl FnMut(),
     ) -> Accumulators<S, R> {
-        let mut acc = [[0.0; R]; S];
         let (mut even, mut odd) = ([[0; WORDS]; S], [[0; WORDS]; S]);
         let mut previous = 0;
         let mut left = blocks;
@@ -93,6 +94,7 @@ impl Consumer {
                     &mut even,
                     &odd,
                     &mut previous,
+                    #[inline(always)]
                     || behind(0, blocks - left),
                     given,
                 );
@@ -110,6 +112,7 @@ impl Consumer {
                     &mut odd,
                     &even,
                     &mut previous,
+                    #[inline(always)]
                     || behind(1, blocks - left),
                     given,
                 );

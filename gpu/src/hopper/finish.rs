@@ -1,7 +1,7 @@
 //! A consumer finishes its 64-feature parts of a tile.
 //!
-//! Y of X's type goes the short way: alpha, bias and activation in registers, and in boxes ([`store`](super::store))
-//! to memory. Everything else goes through the epilogue of all kernels, 32 tokens at a time.
+//! Y of X's type goes the short way: alpha and bias in registers, and in boxes ([`store`](super::store)) to memory, which
+//! apply the activation in Y's type. Everything else goes through the epilogue of all kernels, 32 tokens at a time.
 
 use super::consume::{Accumulators, Consumer};
 use super::store::Boxes;
@@ -10,7 +10,7 @@ use cuda_std::convert::{Convert, fma};
 use cuda_std::{global, shared, thread};
 use layout::fragment;
 use layout::hopper::{PART_PADDING, PART_TOKENS, ROWS};
-use layout::params::{ALIGNED_STORE, GemmParams, UNSCALED};
+use layout::params::{ALIGNED_STORE, GemmParams, UNIT_ALPHA};
 
 /// The bias of the two features that a thread has of an instruction, as they are.
 pub type Bias = u32;
@@ -81,6 +81,20 @@ impl Consumer {
         })
     }
 
+    /// What an instruction's accumulators begin with: the bias where alpha is 1, so that nothing is left to do after the
+    /// products, and otherwise 0.
+    #[inline(always)]
+    pub fn begin<T: Convert, const R: usize>(&self, p: &GemmParams, bias: Bias) -> [f32; R] {
+        if p.aligned & UNIT_ALPHA == 0 || p.bias == 0 {
+            return [0.0; R];
+        }
+        let bias = T::widen(bias);
+        core::array::from_fn(
+            #[inline(always)]
+            |r| bias[r % 4 / 2],
+        )
+    }
+
     /// [`Self::scale`], unless the launch says that it changes nothing. Not while other products are under way: where
     /// sums are first used behind a branch, `ptxas` waits for all of them (C7517).
     #[inline(always)]
@@ -90,7 +104,7 @@ impl Consumer {
         acc: &mut [f32; R],
         bias: Bias,
     ) {
-        if p.aligned & UNSCALED == 0 {
+        if p.aligned & UNIT_ALPHA == 0 || p.bias != 0 {
             self.scale::<T, R>(p, acc, bias);
         }
     }

@@ -53,6 +53,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
             if blocks > 0 {
                 [acc] = consumer.multiply::<T, 1, R, WORDS, 1>(
                     &mut ring,
+                    [acc],
                     blocks,
                     |_, _| {},
                     || {},

@@ -5,16 +5,17 @@
 //! the pipeline have room for the rest: nobody waits for the box before then.
 
 use super::consume::Consumer;
-use crate::epilogue::activate;
-use crate::row::Quad;
+use crate::epilogue::{GELU, GELU_TANH, RELU, SILU};
+use core::array::from_fn;
 use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::{fence, shared, stmatrix, thread, tma};
+use layout::activation::Activation;
 use layout::hopper::WARPGROUP;
 use layout::params::{GemmParams, MAP_Y, map};
 use layout::swizzle;
 
-/// An instruction's accumulators as Y will have them, in pairs of tokens: the first R / 2, which Rust does not compute.
+/// An instruction's accumulators in the type of Y, in pairs of tokens: the first R / 2, which Rust does not compute.
 pub type Packed<const R: usize> = [u32; R];
 
 /// A consumer's boxes, of which `PENDING` + 1 have room in its staging area.
@@ -49,34 +50,45 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
         token0: u32,
         feature: u32,
     ) {
+        let packed = self.pack::<T, R>(z);
         for part in 0..parts {
-            let first = self.consumer.shape.box_words(part) * 2;
-            let pairs = #[inline(always)]
-            |i: u32| pairs::<T, R>(self.p, z, first + i as usize * 4);
             // SAFETY: as the caller vouches.
-            unsafe { self.stage(pairs, part, token0, feature) }
+            unsafe { self.store_packed::<T, R>(&packed, part, token0, feature) }
         }
     }
 
-    /// The activation of `z`, in pairs of tokens: as much as has to be kept until its boxes are stored.
+    /// `z` in the type of Y: as much as has to be kept until its boxes are stored.
     #[inline(always)]
     pub fn pack<T: Convert, const R: usize>(&self, z: &[f32; R]) -> Packed<R> {
         let mut packed = [0; R];
-        for i in (0..R).step_by(8) {
-            packed[i / 2..i / 2 + 4].copy_from_slice(&pairs::<T, R>(self.p, z, i));
+        for i in 0..R / 2 {
+            packed[i] = T::narrow(z[2 * i], z[2 * i + 1]);
         }
-        // Here, not where they are stored.
+        // Here, not where they are stored: half of the registers are free from now on.
         packed.map(thread::anchored)
     }
 
-    /// Box `part` of what has been packed.
+    /// The launch's activation of pairs of values.
+    #[inline(always)]
+    fn activate<T: Convert>(&self, z: [u32; 4]) -> [u32; 4] {
+        // The same for all threads of the launch, so no warp diverges.
+        match self.p.activation {
+            RELU => z.map(|z| Activation::Relu.approximate_pair::<T::Pairs>(z)),
+            GELU => z.map(|z| Activation::Gelu.approximate_pair::<T::Pairs>(z)),
+            GELU_TANH => z.map(|z| Activation::GeluTanh.approximate_pair::<T::Pairs>(z)),
+            SILU => z.map(|z| Activation::Silu.approximate_pair::<T::Pairs>(z)),
+            _ => z,
+        }
+    }
+
+    /// The activation of box `part` of what has been packed, and the box.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
     /// # Safety
     /// As for [`Self::store`].
     #[inline(always)]
-    pub unsafe fn store_packed<const R: usize>(
+    pub unsafe fn store_packed<T: Convert, const R: usize>(
         &self,
         packed: &Packed<R>,
         part: u32,
@@ -85,7 +97,7 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
     ) {
         let first = self.consumer.shape.box_words(part);
         let pairs = #[inline(always)]
-        |i: u32| core::array::from_fn(|j| packed[first + i as usize * 2 + j]);
+        |i: u32| self.activate::<T>(from_fn(|j| packed[first + i as usize * 2 + j]));
         // SAFETY: as the caller vouches.
         unsafe { self.stage(pairs, part, token0, feature) }
     }
@@ -157,13 +169,4 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
             tma::wait_group_read::<0>();
         }
     }
-}
-
-/// The activation of registers `first` to `first` + 7 of `z`, two fragments of 16 features and 8 tokens, in pairs of
-/// tokens.
-#[inline(always)]
-fn pairs<T: Convert, const R: usize>(p: &GemmParams, z: &[f32; R], first: usize) -> [u32; 4] {
-    let z: [Quad; 2] = core::array::from_fn(|f| core::array::from_fn(|j| z[first + f * 4 + j]));
-    let y = activate(p.activation, z);
-    core::array::from_fn(|m| T::narrow(y[m / 2][m % 2 * 2], y[m / 2][m % 2 * 2 + 1]))
 }

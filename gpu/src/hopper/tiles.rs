@@ -3,14 +3,14 @@
 use super::consume::Consumer;
 use super::ring::Ring;
 use super::store::Boxes;
-use crate::work::{Segments, Team};
+use crate::work::{Segment, Segments, Team};
 use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
 use cuda_std::{mbarrier, thread};
 use layout::columns::Tile;
 use layout::hopper::ROWS;
-use layout::params::GemmParams;
+use layout::params::{GemmParams, UNIT_ALPHA};
 
 /// What is the same for all of a consumer's tiles.
 pub struct Tiles<'a, O> {
@@ -95,8 +95,8 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
         boxes.stored();
     }
 
-    /// Whole tiles whose Y tensor maps store. One that is not the last is stored behind the first products of the
-    /// next.
+    /// Whole tiles whose Y tensor maps store. One that is not the last is finished behind the first products of the
+    /// next, but for alpha and bias: sums begin with the bias, where alpha is 1.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -118,12 +118,23 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
         let Self { p, maps, consumer, .. } = self;
         let shape = consumer.shape;
         let boxes = Boxes::<PENDING>::new(consumer, p, maps);
-        // The tile before, and where it belongs; where the present one does, and its bias.
+        // The tile before, and where it belongs.
         let (mut packed, mut before) = ([0; R], None);
-        let present = Cell::new((0, 0, 0));
+        // Where a tile belongs, and its bias.
+        let find = #[inline(always)]
+        |segment: &Segment| {
+            let (token0, feature0, _) = self.place(segment.tile);
+            // SAFETY: as the caller vouches.
+            let [bias] = unsafe { consumer.bias::<T, 1>(p, feature0) };
+            (token0, feature0, bias)
+        };
+        let Some(mut segment) = segments.next() else { return };
+        let mut present = find(&segment);
         // SAFETY: as the caller vouches.
         unsafe {
-            while let Some(segment) = segments.next() {
+            loop {
+                let next = segments.next();
+                let found = Cell::new(present);
                 let behind = #[inline(always)]
                 |turn: u32, stage: u32| {
                     // Hidden, or the first stages would get code of their own, in which `ptxas` takes long.
@@ -131,18 +142,19 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     if stage >= shape.behind() {
                         return;
                     }
-                    // The products do not wait for it.
-                    if turn == 0 && stage == 0 {
-                        let (token0, feature0, _) = self.place(segment.tile);
-                        let [bias] = consumer.bias::<T, 1>(p, feature0);
-                        present.set((token0, feature0, bias));
+                    // Nobody waits for it.
+                    if let Some(next) = &next
+                        && turn == 0
+                        && stage == 0
+                    {
+                        found.set(find(next));
                     }
                     let Some((token0, feature)) = before else { return };
                     // The four parts; not a loop, which the compiler may leave one, and each must be known.
                     let store = #[inline(always)]
                     |part: u32| {
-                        if (1 + part) % shape.unrolled() == turn && stage == 1 + part {
-                            boxes.store_packed(&packed, part, token0, feature);
+                        if 1 % shape.unrolled() == turn && stage == 1 + 2 * part {
+                            boxes.store_packed::<T, R>(&packed, part, token0, feature);
                         }
                     };
                     store(0);
@@ -150,22 +162,28 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     store(2);
                     store(3);
                 };
+                let (token0, feature0, bias) = present;
                 let [mut acc] = consumer.multiply::<T, 1, R, WORDS, CLUSTER>(
                     &mut ring,
+                    [consumer.begin::<T, R>(p, bias)],
                     segment.last,
                     behind,
                     || {},
                     &mut || {},
                 );
-                let (token0, feature0, bias) = present.get();
-                consumer.scale_if_needed::<T, R>(p, &mut acc, bias);
+                if p.aligned & UNIT_ALPHA == 0 {
+                    consumer.scale::<T, R>(p, &mut acc, bias);
+                }
                 packed = boxes.pack::<T, R>(&acc);
                 before = Some((token0, feature0));
+                present = found.get();
+                let Some(next) = next else { break };
+                segment = next;
             }
             boxes.drain();
             if let Some((token0, feature)) = before {
                 for part in 0..shape.parts() {
-                    boxes.store_packed(&packed, part, token0, feature);
+                    boxes.store_packed::<T, R>(&packed, part, token0, feature);
                 }
             }
         }
@@ -216,13 +234,12 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     consumer.pass::<CLUSTER>(&mut ring, blocks, &mut given);
                     continue;
                 }
-                let bias = #[inline(always)]
-                || consumer.bias::<T, S>(p, feature0);
-                // Before the products, where there are registers to keep it in.
-                let early = if shape.shares() || shape.mixes() { Some(bias()) } else { None };
+                // Before the products, so that nobody waits for it after them.
+                let bias = consumer.bias::<T, S>(p, feature0);
                 let next = ring.turn(place ^ 1);
                 let acc = consumer.multiply::<T, S, R, WORDS, CLUSTER>(
                     &mut ring,
+                    [[0.0; R]; S],
                     blocks,
                     |_, _| {},
                     || {
@@ -245,7 +262,6 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                         sync,
                     );
                 if complete {
-                    let bias = early.unwrap_or_else(bias);
                     consumer
                         .finish::<T, S, R, PENDING>(p, &boxes, &mut sums, &bias, token0, feature0);
                 }

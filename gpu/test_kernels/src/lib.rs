@@ -9,6 +9,7 @@
 //! | `products` | `wgmma`, dense and sparse, A in shared memory and in registers |
 //! | `matrices` | `stmatrix` |
 //! | `roles` | `setmaxnreg` |
+//! | `pairs` | `mul`, `fma`, `max` and `tanh` of two 16-bit floats |
 //!
 //! A kernel is one block (or one cluster) of 128 threads, unless it says otherwise, and takes addresses
 //! of plain buffers. Results are written as they lie in shared memory or registers, so that a recorded
@@ -19,6 +20,8 @@
 
 #[cfg(sm_90a)]
 pub mod matrices;
+#[cfg(sm_90a)]
+pub mod pairs;
 pub mod plain;
 #[cfg(sm_90a)]
 pub mod products;

@@ -73,6 +73,29 @@ fn persistent_blocks_walk_through_their_tiles() {
 }
 
 #[test]
+fn tiles_are_finished_behind_the_next() {
+    for kernel in kernels(Dtype::F16) {
+        let overlapping = kernel.hopper().unwrap().overlapping_blocks();
+        if overlapping == 0 {
+            continue;
+        }
+        let (m, n) = walk(kernel);
+        let k = (kernel.bk * overlapping) as usize;
+        assert!(k <= exact_depth::<f16>(), "{}: K = {k}", kernel.name);
+        let case = |alpha, activation, fill| {
+            let mut case = Case::<f16, f16>::new((m, n, k), fill);
+            (case.alpha, case.activation) = (alpha, activation);
+            case.bias = Some(matrix(fill, 3, 1, n));
+            case
+        };
+        case(1.0, Activation::Relu, Fill::Integers).assert_exact(kernel);
+        case(2.0, Activation::None, Fill::Integers).assert_exact(kernel);
+        case(1.0, Activation::Silu, Fill::Normal).assert_close(kernel);
+        case(-0.5, Activation::Gelu, Fill::Normal).assert_close(kernel);
+    }
+}
+
+#[test]
 fn hopper_kernels_share_tiles() {
     for kernel in kernels_for_any_y(Dtype::F16) {
         let k_blocks = |blocks: usize| (kernel.bk as usize * blocks - 8).min(1000);

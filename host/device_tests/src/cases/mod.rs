@@ -1,6 +1,7 @@
 //! The list of cases.
 
 mod data;
+mod pairs;
 mod plain;
 mod products;
 mod sync;
@@ -14,6 +15,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(sync::cases());
     all.extend(tensor::cases());
     all.extend(products::cases());
+    all.extend(pairs::cases());
     all
 }
 
@@ -47,6 +49,7 @@ macro_rules! for_each_case {
             wgmma_sp_f16_n8_shared wgmma_sp_f16_n64_shared wgmma_sp_f16_n256_shared
             wgmma_sp_f16_n8_registers wgmma_sp_f16_n64_registers wgmma_sp_f16_n256_registers
             wgmma_sp_bf16_n64_shared wgmma_sp_bf16_n64_registers
+            pairs_f16 pairs_bf16
         }
     };
 }
