@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn an_epilogue_that_a_tile_cannot_hide_is_left_to_others() {
         let h200 = device(132, 227 * 1024);
-        let bare = Problem { aligned: 15, ..Problem::new(true, Dtype::F16, 4096, 14336, 4096) };
+        let bare = Problem { aligned: 15, ..Problem::new(true, Dtype::F16, 4096, 28672, 8192) };
         let fused = bare.with_epilogue("bias-silu".parse().unwrap(), bare.output);
         let kernel = |problem| select(&problem, &h200).unwrap().kernel.hopper().unwrap();
         let overlaps = |problem, bare| crate::hopper::overlaps(kernel(problem), bare);

@@ -51,7 +51,7 @@ fn efficiency(kernel: &Instance) -> f64 {
         (false, 64, ..) => 0.74,
         (false, 16, ..) => 0.25,
         (true, 256, ..) if kernel.cluster == 1 => 0.98,
-        (true, 192, ..) => 1.083,
+        (true, 192, ..) => 1.045,
         (true, 160, ..) => 1.004,
         (true, 128, 256, _) => 0.97,
         (true, 128, _, 128) => 0.9,
