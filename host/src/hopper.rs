@@ -8,8 +8,8 @@ use layout::descriptor::Swizzle;
 use layout::hopper::{ROWS, Shape, X_COLUMNS};
 use layout::instance::{Dtype, Instance};
 use layout::params::{
-    ALIGNED_STORE, ALIGNED_W, ALIGNED_X, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y, OVERLAPPED,
-    UNIT_ALPHA,
+    ALIGNED_STORE, ALIGNED_W, ALIGNED_X, BIASED, GemmParams, HopperParams, MAP_W, MAP_X, MAP_Y,
+    OVERLAPPED, UNIT_ALPHA,
 };
 use layout::raster::Raster;
 
@@ -108,7 +108,8 @@ pub(crate) fn params(
     let long_enough = gemm.k.div_ceil(shape.bk) >= shape.overlapping_blocks();
     let overlapped = stores && gemm.units == 0 && overlaps(shape, bare) && long_enough;
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-    let aligned = gemm.aligned | flag(overlapped, OVERLAPPED) | flag(gemm.alpha == 1.0, UNIT_ALPHA);
+    let scaling = flag(gemm.alpha == 1.0, UNIT_ALPHA) | flag(gemm.bias != 0, BIASED);
+    let aligned = gemm.aligned | flag(overlapped, OVERLAPPED) | scaling;
     let w = tiles.map_or(gemm.w, Memory::address);
     let gemm = GemmParams { w, aligned, ..*gemm };
     let wide = columns(shape, gemm.m, gemm.n, device.info()).wide();

@@ -140,6 +140,8 @@ pub const OVERLAPPED: u32 = 16;
 /// Bit of [`GemmParams::aligned`]: alpha is 1, so that a Hopper kernel may begin sums with the bias, and leaves them as
 /// they are where there is none.
 pub const UNIT_ALPHA: u32 = 32;
+/// Bit of [`GemmParams::aligned`]: there is a bias. Unlike its address it is compiled into a Hopper kernel.
+pub const BIASED: u32 = 64;
 
 /// Prunes and packs `W[n,k]` to Packed24.
 #[derive(Clone, Copy, Debug)]

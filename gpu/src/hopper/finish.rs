@@ -10,7 +10,7 @@ use cuda_std::convert::{Convert, fma};
 use cuda_std::{global, shared, thread};
 use layout::fragment;
 use layout::hopper::{PART_PADDING, PART_TOKENS, ROWS};
-use layout::params::{ALIGNED_STORE, GemmParams, UNIT_ALPHA};
+use layout::params::{ALIGNED_STORE, BIASED, GemmParams, UNIT_ALPHA};
 
 /// The bias of the two features that a thread has of an instruction, as they are.
 pub type Bias = u32;
@@ -104,7 +104,8 @@ impl Consumer {
         acc: &mut [f32; R],
         bias: Bias,
     ) {
-        if p.aligned & UNIT_ALPHA == 0 || p.bias != 0 {
+        // Not by the bias's address: whether it is 0 would take a register of the main loop.
+        if p.aligned & (UNIT_ALPHA | BIASED) != UNIT_ALPHA {
             self.scale::<T, R>(p, acc, bias);
         }
     }
