@@ -1,5 +1,5 @@
-//! Boxes of Y, of 64 features each, on their way from registers to memory: `stmatrix` transposes them into shared
-//! memory, and a tensor map stores them while the consumer goes on.
+//! Boxes of Y, of 64 features each, on their way from registers to memory: the activation is applied in the type of Y,
+//! `stmatrix` transposes them into shared memory, and a tensor map stores them while the consumer goes on.
 //!
 //! A consumer has room for some in a staging area of its own. When it has multiplied all of its tiles, the stages of
 //! the pipeline have room for the rest: nobody waits for the box before then.
