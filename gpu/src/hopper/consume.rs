@@ -57,10 +57,10 @@ impl Consumer {
         Self { shape, place, member, thread, x, w, metadata }
     }
 
-    /// Adds the products of the `blocks` stages from `ring` on to `acc`, and leaves the ring behind the last. Calls `behind`
-    /// when the products of a stage have been started, with the stage's number and, before it, what this is modulo
-    /// `Shape::unrolled`, which the compiler knows; `started` when the last have been; and `given` each time it has given
-    /// a stage back.
+    /// Adds the products of the `blocks` stages from `ring` on to `acc`, and leaves the ring behind the last. Calls
+    /// `behind` when the products of a stage have been started, with the stage's number and, before it, what this is
+    /// modulo `Shape::unrolled`, which the compiler knows; `started` when the last have been; and `given` each time it
+    /// has given a stage back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
