@@ -11,8 +11,8 @@
 //! so what is rare is short rather than fast: features that do not fill a lane, or are not aligned, go
 //! element by element through the lane's place in the staged tile, and so do the rows of int8.
 //!
-//! To add an activation, add it to `layout::activation` and `layout::approximation`, to [`activate`] and to
-//! the plain loops. To add an output type, add it to `layout::params` and a format to [`row`](crate::row); to
+//! To add an activation, add it to `layout::activation`, `layout::approximation` and `layout::pair`, and to
+//! [`with_activation`]. To add an output type, add it to `layout::params` and a format to [`row`](crate::row); to
 //! add an operand, extend `GemmParams` and [`Lane`].
 
 use crate::row::{Format, Int8, Narrow, Quad, WIDTH, Wide, load, load_f32, load_one};
@@ -176,13 +176,11 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
             let short = output != F32 && output != INT8;
             let all_rows = lane.rows == groups * ROWS as u32;
             if whole && all_rows && short && !lane.has_c && !gated() {
-                return match p.activation {
-                    RELU => lane.plain::<T>(Activation::Relu, groups),
-                    GELU => lane.plain::<T>(Activation::Gelu, groups),
-                    GELU_TANH => lane.plain::<T>(Activation::GeluTanh, groups),
-                    SILU => lane.plain::<T>(Activation::Silu, groups),
-                    _ => lane.plain::<T>(Activation::None, groups),
-                };
+                return with_activation(
+                    p.activation,
+                    #[inline(always)]
+                    |activation| lane.plain::<T>(activation, groups),
+                );
             }
             if whole {
                 lane.load_c::<T>(0);
@@ -195,7 +193,11 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
                 if gated() {
                     z = gates_first::<ROWS, PAIRS>(z);
                 }
-                let y = activate(p.activation, z);
+                let y = with_activation(
+                    p.activation,
+                    #[inline(always)]
+                    |activation| z.map(|z| activation.approximate::<Hardware>(z)),
+                );
                 if gated() {
                     let product = |row: usize, j: usize| {
                         let at = row % 2 * 2 + j;
@@ -213,14 +215,10 @@ impl<const TOKENS: u32, const FEATURES: u32, const PADDING: u32>
 
 const F32: u32 = Output::F32 as u32;
 const INT8: u32 = Output::Int8 as u32;
-/// [`Activation::Relu`] as parameters name it.
-pub const RELU: u32 = Activation::Relu as u32;
-/// [`Activation::Gelu`] as parameters name it.
-pub const GELU: u32 = Activation::Gelu as u32;
-/// [`Activation::GeluTanh`] as parameters name it.
-pub const GELU_TANH: u32 = Activation::GeluTanh as u32;
-/// [`Activation::Silu`] as parameters name it.
-pub const SILU: u32 = Activation::Silu as u32;
+const RELU: u32 = Activation::Relu as u32;
+const GELU: u32 = Activation::Gelu as u32;
+const GELU_TANH: u32 = Activation::GeluTanh as u32;
+const SILU: u32 = Activation::Silu as u32;
 /// What changes nothing by being added, not even the sign of a zero.
 const NOTHING: f32 = -0.0;
 
@@ -465,15 +463,15 @@ fn gates_first<const ROWS: usize, const PAIRS: usize>(z: [Quad; ROWS]) -> [Quad;
     from_fn(|i| if i < PAIRS { of(i, 0) } else { of(i - PAIRS, 1) })
 }
 
-/// Applies the activation of this number.
+/// What `each` gives for the activation of this number, with code of its own for each activation.
 #[inline(always)]
-pub fn activate<const N: usize>(activation: u32, z: [Quad; N]) -> [Quad; N] {
+pub fn with_activation<R>(number: u32, each: impl Fn(Activation) -> R) -> R {
     // The same for every thread of the launch, so no warp diverges.
-    match activation {
-        RELU => z.map(|z| Activation::Relu.approximate::<Hardware>(z)),
-        GELU => z.map(|z| Activation::Gelu.approximate::<Hardware>(z)),
-        GELU_TANH => z.map(|z| Activation::GeluTanh.approximate::<Hardware>(z)),
-        SILU => z.map(|z| Activation::Silu.approximate::<Hardware>(z)),
-        _ => z,
+    match number {
+        RELU => each(Activation::Relu),
+        GELU => each(Activation::Gelu),
+        GELU_TANH => each(Activation::GeluTanh),
+        SILU => each(Activation::Silu),
+        _ => each(Activation::None),
     }
 }

@@ -5,12 +5,11 @@
 //! the pipeline have room for the rest: nobody waits for the box before then.
 
 use super::consume::Consumer;
-use crate::epilogue::{GELU, GELU_TANH, RELU, SILU};
+use crate::epilogue::with_activation;
 use core::array::from_fn;
 use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::{fence, shared, stmatrix, thread, tma};
-use layout::activation::Activation;
 use layout::hopper::WARPGROUP;
 use layout::params::{GemmParams, MAP_Y, map};
 use layout::swizzle;
@@ -68,19 +67,6 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
         packed.map(thread::anchored)
     }
 
-    /// The launch's activation of pairs of values.
-    #[inline(always)]
-    fn activate<T: Convert>(&self, z: [u32; 4]) -> [u32; 4] {
-        // The same for all threads of the launch, so no warp diverges.
-        match self.p.activation {
-            RELU => z.map(|z| Activation::Relu.approximate_pair::<T::Pairs>(z)),
-            GELU => z.map(|z| Activation::Gelu.approximate_pair::<T::Pairs>(z)),
-            GELU_TANH => z.map(|z| Activation::GeluTanh.approximate_pair::<T::Pairs>(z)),
-            SILU => z.map(|z| Activation::Silu.approximate_pair::<T::Pairs>(z)),
-            _ => z,
-        }
-    }
-
     /// The activation of box `part` of what has been packed, and the box.
     ///
     /// All threads of the warpgroup must reach it together.
@@ -97,7 +83,14 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
     ) {
         let first = self.consumer.shape.box_words(part);
         let pairs = #[inline(always)]
-        |i: u32| self.activate::<T>(from_fn(|j| packed[first + i as usize * 2 + j]));
+        |i: u32| {
+            let z: [u32; 4] = from_fn(|j| packed[first + i as usize * 2 + j]);
+            with_activation(
+                self.p.activation,
+                #[inline(always)]
+                |activation| z.map(|z| activation.approximate_pair::<T::Pairs>(z)),
+            )
+        };
         // SAFETY: as the caller vouches.
         unsafe { self.stage(pairs, part, token0, feature) }
     }
