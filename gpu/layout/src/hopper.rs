@@ -102,6 +102,12 @@ impl Shape {
         if one && self.parts() == 4 && self.slices == 1 { 2 * self.parts() } else { 0 }
     }
 
+    /// Stages by which the first consumer of a block's last tile ends before the second, which waits meanwhile: it
+    /// finishes its features behind the other's products. As many as the pipeline can hold; 0 where both end together.
+    pub const fn stagger(self) -> u32 {
+        if self.behind() > 0 { self.stages - 1 } else { 0 }
+    }
+
     /// Stages that the main loop has code for: two sets of metadata registers take turns.
     pub const fn unrolled(self) -> u32 {
         if self.sparse { 2 } else { 1 }

@@ -420,10 +420,14 @@ mod tests {
     fn what_takes_the_place_of_stages_fits() {
         for shape in INSTANCES.into_iter().flatten().filter_map(Instance::hopper) {
             let stages = shape.stages * shape.stage_bytes();
-            // The last boxes of a block that overlaps its tiles, and half of the sums of a shared tile.
-            let boxes = shape.consumers() * shape.parts() * shape.box_bytes();
-            assert!(shape.overlapping_blocks() == 0 || boxes <= stages, "{shape:?}");
+            // The last boxes of a consumer that overlaps its tiles, and half of the sums of a shared tile.
+            let boxes = shape.parts() * shape.box_bytes();
+            let overlaps = shape.overlapping_blocks() > 0;
+            assert!(!overlaps || boxes <= shape.stage_bytes(), "{shape:?}");
             assert!(shape.slices == 1 || shape.bm * shape.bn / 2 * 4 <= stages, "{shape:?}");
+            // Each of two consumers has a stage of its own for them, and any tile is long enough for its end.
+            assert!(!overlaps || shape.consumers() == 2 && shape.stages > 1, "{shape:?}");
+            assert!(shape.stagger() < shape.stages.min(shape.overlapping_blocks().max(1)));
         }
     }
 

@@ -58,9 +58,9 @@ impl Consumer {
     }
 
     /// Adds the products of the `blocks` stages from `ring` on to `acc`, and leaves the ring behind the last. Calls
-    /// `behind` when the products of a stage have been started, with the stage's number and, before it, what this is
-    /// modulo `Shape::unrolled`, which the compiler knows; `started` when the last have been; and `given` each time it
-    /// has given a stage back.
+    /// `before` each stage, with the number of stages left; `behind` when its products have been started, with the
+    /// stage's number and, before it, what this is modulo `Shape::unrolled`, which the compiler knows; `started` when the
+    /// last have been; and `given` each time it has given a stage back.
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -78,6 +78,7 @@ impl Consumer {
         ring: &mut Ring,
         mut acc: Accumulators<S, R>,
         blocks: u32,
+        before: impl Fn(u32),
         mut behind: impl FnMut(u32, u32),
         started: impl FnOnce(),
         given: &mut impl FnMut(),
@@ -88,6 +89,7 @@ impl Consumer {
         // SAFETY: as the caller vouches.
         unsafe {
             loop {
+                before(left);
                 self.stage::<T, S, R, WORDS, CLUSTER>(
                     ring,
                     &mut acc,
@@ -106,6 +108,7 @@ impl Consumer {
                 if self.shape.unrolled() == 1 {
                     continue;
                 }
+                before(left);
                 self.stage::<T, S, R, WORDS, CLUSTER>(
                     ring,
                     &mut acc,

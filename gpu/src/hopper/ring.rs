@@ -67,9 +67,9 @@ impl Ring {
         self.base + self.shape.empty_at(0) + self.slot * 16
     }
 
-    /// The barrier that it is the turn of a consumer that has tiles of its own. A wait tells a phase by its parity
-    /// alone, so a consumer must not wait for a stage before the other one has seen all of its stages full, or it
-    /// takes the phase before last for its own.
+    /// The barrier that it is the turn of a consumer: one that has tiles of its own, or one that ends the block's last
+    /// tile behind the other. A wait tells a phase by its parity alone, so a consumer with tiles of its own must not wait
+    /// for a stage before the other one has seen all of its stages full, or it takes the phase before last for its own.
     #[inline(always)]
     pub fn turn(&self, consumer: u32) -> u32 {
         self.base + self.shape.turn_at(0) + consumer * 8

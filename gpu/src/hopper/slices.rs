@@ -55,6 +55,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     &mut ring,
                     [acc],
                     blocks,
+                    |_| {},
                     |_, _| {},
                     || {},
                     &mut || {},

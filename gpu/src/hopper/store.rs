@@ -1,16 +1,16 @@
 //! Boxes of Y, of 64 features each, on their way from registers to memory: the activation is applied in the type of Y,
 //! `stmatrix` transposes them into shared memory, and a tensor map stores them while the consumer goes on.
 //!
-//! A consumer has room for some in a staging area of its own. When it has multiplied all of its tiles, the stages of
-//! the pipeline have room for the rest: nobody waits for the box before then.
+//! A consumer has room for some in a staging area of its own. When it has multiplied all of its tiles, a stage of the
+//! pipeline has room for the rest: nobody waits for the box before then.
 
 use super::consume::Consumer;
+use super::ring::Ring;
 use crate::epilogue::with_activation;
 use core::array::from_fn;
 use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::{fence, shared, stmatrix, thread, tma};
-use layout::hopper::WARPGROUP;
 use layout::params::{GemmParams, MAP_Y, map};
 use layout::swizzle;
 
@@ -24,15 +24,15 @@ pub struct Boxes<'a, const PENDING: u32> {
     maps: u64,
     /// How many have been staged, at least of the present tile.
     staged: Cell<u32>,
-    /// Whether they are staged where the stages were.
-    drained: Cell<bool>,
+    /// Where they are staged when the consumer needs no stage any more: that stage's offset.
+    drained: Cell<Option<u32>>,
 }
 
 impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
     /// Those of `consumer`, with Y's tensor map among those at `maps`.
     #[inline(always)]
     pub fn new(consumer: Consumer, p: &'a GemmParams, maps: u64) -> Self {
-        Self { consumer, p, maps, staged: Cell::new(0), drained: Cell::new(false) }
+        Self { consumer, p, maps, staged: Cell::new(0), drained: Cell::new(None) }
     }
 
     /// The activation of `z`, and the first `parts` boxes of the 2R tokens from `token0` on.
@@ -112,8 +112,8 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
         let staged =
             if shape.parts().is_multiple_of(PENDING + 1) { part } else { self.staged.get() };
         self.staged.set(staged + 1);
-        let at = if self.drained.get() {
-            (thread::anchored(consumer.place) * shape.parts() + part) * shape.box_bytes()
+        let at = if let Some(stage) = self.drained.get() {
+            stage + part * shape.box_bytes()
         } else {
             if consumer.leads() {
                 tma::wait_group_read::<PENDING>();
@@ -143,16 +143,19 @@ impl<'a, const PENDING: u32> Boxes<'a, PENDING> {
         }
     }
 
-    /// Waits for the consumers that share the block's tiles: nobody reads the stages any more. From then on a box of
-    /// each part is staged there.
+    /// Waits until nobody reads a stage any more, the oldest for the first consumer and the next for the second. From
+    /// then on a box of each part is staged there.
     ///
-    /// All threads of these consumers must reach it together, when all products of the block have ended; they stage
-    /// no more than one instruction's boxes after it.
+    /// All threads of the warpgroup must reach it together, and stage no more than one instruction's boxes after it.
+    ///
+    /// # Safety
+    /// `ring` is behind the last stage of the block.
     #[inline(always)]
-    pub fn drain(&self) {
-        let shape = self.consumer.shape;
-        thread::sync_some(1 + shape.consumers(), shape.team() * WARPGROUP);
-        self.drained.set(true);
+    pub unsafe fn drain(&self, mut ring: Ring) {
+        ring.skip(self.consumer.place);
+        // SAFETY: as the caller vouches; nobody fills it again.
+        unsafe { ring.wait_empty() };
+        self.drained.set(Some(ring.stage_offset()));
     }
 
     /// Waits until what is stored from shared memory, which the block must outlive, has been read.

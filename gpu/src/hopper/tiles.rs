@@ -4,7 +4,6 @@ use super::consume::Consumer;
 use super::ring::Ring;
 use super::store::Boxes;
 use crate::work::{Segment, Segments, Team};
-use core::cell::Cell;
 use cuda_std::convert::Convert;
 use cuda_std::wgmma::Wgmma;
 use cuda_std::{mbarrier, thread};
@@ -87,7 +86,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                 consumer.scale::<T, R>(p, &mut rest, bias[S - 1]);
                 place = Some((token0, feature0 + ROWS));
             }
-            boxes.drain();
+            boxes.drain(ring);
             if let Some((token0, feature)) = place {
                 boxes.store::<T, R>(&rest, parts, token0, feature);
             }
@@ -96,7 +95,14 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
     }
 
     /// Whole tiles whose Y tensor maps store. One that is not the last is finished behind the first products of the
-    /// next, but for alpha and bias: sums begin with the bias, where alpha is 1.
+    /// next, but for alpha and bias: sums begin with the bias, where alpha is 1. Of the last, the first consumer's half
+    /// is finished behind the second's last products.
+    ///
+    /// ```text
+    ///   tensor cores   ... 0, 1 | 0, 1 | 0      | 1        |
+    ///   registers                               | finish 0 | finish 1
+    ///                           end of a block  | Shape::stagger
+    /// ```
     ///
     /// All threads of the warpgroup must reach it together.
     ///
@@ -134,7 +140,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
         unsafe {
             loop {
                 let next = segments.next();
-                let found = Cell::new(present);
+                let mut found = present;
                 let behind = #[inline(always)]
                 |turn: u32, stage: u32| {
                     // Hidden, or the first stages would get code of their own, in which `ptxas` takes long.
@@ -147,7 +153,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                         && turn == 0
                         && stage == 0
                     {
-                        found.set(find(next));
+                        found = find(next);
                     }
                     let Some((token0, feature)) = before else { return };
                     // The four parts; not a loop, which the compiler may leave one, and each must be known.
@@ -162,13 +168,28 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     store(2);
                     store(3);
                 };
+                // Close to the end of the last tile the second consumer waits until the first has started all products.
+                let last = next.is_none();
+                let place = thread::anchored(consumer.place);
+                let waits = if last && place == 1 { shape.stagger() } else { 0 };
+                let turn = ring.turn(1);
                 let (token0, feature0, bias) = present;
                 let [mut acc] = consumer.multiply::<T, 1, R, WORDS, CLUSTER>(
                     &mut ring,
                     [consumer.begin::<T, R>(p, bias)],
                     segment.last,
+                    #[inline(always)]
+                    |left| {
+                        if left == waits {
+                            mbarrier::wait(turn, 0);
+                        }
+                    },
                     behind,
-                    || {},
+                    || {
+                        if last && place == 0 && thread::lane() == 0 {
+                            mbarrier::arrive(turn);
+                        }
+                    },
                     &mut || {},
                 );
                 if p.aligned & UNIT_ALPHA == 0 {
@@ -176,11 +197,11 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                 }
                 packed = boxes.pack::<T, R>(&acc);
                 before = Some((token0, feature0));
-                present = found.get();
+                present = found;
                 let Some(next) = next else { break };
                 segment = next;
             }
-            boxes.drain();
+            boxes.drain(ring);
             if let Some((token0, feature)) = before {
                 for part in 0..shape.parts() {
                     boxes.store_packed::<T, R>(&packed, part, token0, feature);
@@ -241,6 +262,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                     &mut ring,
                     [[0.0; R]; S],
                     blocks,
+                    |_| {},
                     |_, _| {},
                     || {
                         if shape.ping_pong && thread::lane() == 0 {

@@ -45,6 +45,7 @@ const RESTART: f64 = 2.0;
 fn efficiency(kernel: &Instance) -> f64 {
     match (kernel.family.is_sparse(), kernel.bm, kernel.bn, kernel.bk) {
         (_, _, 192, _) => 1.04,
+        (false, 256, ..) if kernel.slices == 2 => 0.95,
         (false, 256, ..) if kernel.cluster == 1 => 0.994,
         (false, 192, ..) => 1.015,
         (false, 128, ..) => 0.93,

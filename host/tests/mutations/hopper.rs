@@ -40,8 +40,9 @@ fn some() -> [&'static Instance; 5] {
     ]
 }
 
-/// What tells where in a kernel a line is: each wait for a stage comes right before one of the last two.
-const LANDMARKS: [&str; 3] = ["mbarrier.try_wait", "mbarrier.arrive.expect_tx", "wgmma.fence"];
+/// What tells where in a kernel a line is: each wait for a stage comes right before one of the last three.
+const LANDMARKS: [&str; 4] =
+    ["mbarrier.try_wait", "mbarrier.arrive.expect_tx", "wgmma.fence", "stmatrix"];
 
 /// The text of a kernel with its lines that contain `opcode`, and of whose next landmark `before` is a part,
 /// replaced by what `to` makes of them, given their number among these.
@@ -128,6 +129,10 @@ fn a_missing_wait_for_a_stage_is_a_race() {
         if kernel.ping_pong {
             let turn = edited(kernel, "mbarrier.try_wait", "mbarrier.try_wait", passed);
             assert_reported(kernel, &turn, "no wait for the turn", &[RACE, DEADLOCK]);
+        }
+        if kernel.hopper().unwrap().stagger() > 0 {
+            let staged = edited(kernel, "mbarrier.try_wait", "stmatrix", passed);
+            assert_reported(kernel, &staged, "boxes staged in a stage in use", &[RACE]);
         }
     }
 }
