@@ -1,6 +1,6 @@
 //! What a Hopper kernel is expected to take. Its blocks are persistent, one to a multiprocessor, so what counts is how
 //! many tiles the busiest one computes. Fitted to the times of all kernels on cubes and llama on one H200
-//! (docs/tuning.md), later tiles to their times beside those: the choice takes 1.009 (cubes) and 1.003 (llama) times
+//! (docs/tuning.md), later tiles to their times beside those: the choice takes 1.008 (cubes) and 1.004 (llama) times
 //! what the tuner finds.
 
 use crate::autotune::Problem;
