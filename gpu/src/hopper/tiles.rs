@@ -99,9 +99,9 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
     /// is finished behind the second's last products.
     ///
     /// ```text
-    ///   tensor cores   ... 0, 1 | 0, 1 | 0      | 1        |
-    ///   registers                               | finish 0 | finish 1
-    ///                           end of a block  | Shape::stagger
+    ///   tensor cores   ... 0, 1 | 0                 | 1                 |
+    ///   registers               |                   | finish 0          | finish 1
+    ///                           | Shape::stagger    | as many           | end of the block
     /// ```
     ///
     /// All threads of the warpgroup must reach it together.
