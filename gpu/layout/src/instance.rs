@@ -427,7 +427,8 @@ mod tests {
             assert!(shape.slices == 1 || shape.bm * shape.bn / 2 * 4 <= stages, "{shape:?}");
             // Each of two consumers has a stage of its own for them, and any tile is long enough for its end.
             assert!(!overlaps || shape.consumers() == 2 && shape.stages > 1, "{shape:?}");
-            assert!(shape.stagger() < shape.stages.min(shape.overlapping_blocks().max(1)));
+            let longest = shape.stages.min(shape.overlapping_blocks().max(1));
+            assert!(shape.stagger() < longest, "{shape:?}");
         }
     }
 

@@ -94,41 +94,30 @@ mod tests {
         fn constant(c: Constant) -> u16;
     }
 
-    impl Half for f16 {
-        const UNIT: f64 = 1.0 / 2048.0;
-        const SMALLEST: f64 = 1.0 / (1 << 24) as f64;
-        const TANH: f64 = 0.000_492_7 - 1.0 / 4096.0;
+    macro_rules! half {
+        ($type:ident, $unit:expr, $smallest:expr, $tanh:expr) => {
+            impl Half for $type {
+                const UNIT: f64 = $unit;
+                const SMALLEST: f64 = $smallest;
+                const TANH: f64 = $tanh - $unit / 2.0;
 
-        fn of(register: u32) -> f64 {
-            f16::from_bits(register as u16).to_f64()
-        }
+                fn of(register: u32) -> f64 {
+                    $type::from_bits(register as u16).to_f64()
+                }
 
-        fn to(x: f64) -> u32 {
-            f16::from_f64(x).to_bits() as u32 * 0x1_0001
-        }
+                fn to(x: f64) -> u32 {
+                    $type::from_f64(x).to_bits() as u32 * 0x1_0001
+                }
 
-        fn constant(c: Constant) -> u16 {
-            c.f16
-        }
+                fn constant(c: Constant) -> u16 {
+                    c.$type
+                }
+            }
+        };
     }
 
-    impl Half for bf16 {
-        const UNIT: f64 = 1.0 / 256.0;
-        const SMALLEST: f64 = f32::from_bits(1 << 16) as f64;
-        const TANH: f64 = 1.0 / 256.0 - 1.0 / 512.0;
-
-        fn of(register: u32) -> f64 {
-            bf16::from_bits(register as u16).to_f64()
-        }
-
-        fn to(x: f64) -> u32 {
-            bf16::from_f64(x).to_bits() as u32 * 0x1_0001
-        }
-
-        fn constant(c: Constant) -> u16 {
-            c.bf16
-        }
-    }
+    half!(f16, 1.0 / 2048.0, 1.0 / (1 << 24) as f64, 0.000_492_7);
+    half!(bf16, 1.0 / 256.0, f32::from_bits(1 << 16) as f64, 1.0 / 256.0);
 
     /// Instructions whose `tanh` is off by `SIGN` times the most that it may be.
     struct Worst<T, const SIGN: i32>(T);

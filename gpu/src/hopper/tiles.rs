@@ -138,7 +138,7 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
         let mut present = find(&segment);
         // SAFETY: as the caller vouches.
         unsafe {
-            loop {
+            let (token0, feature) = loop {
                 let next = segments.next();
                 let mut found = present;
                 let behind = #[inline(always)]
@@ -198,14 +198,12 @@ impl<O: Fn(u32) -> Tile> Tiles<'_, O> {
                 packed = boxes.pack::<T, R>(&acc);
                 before = Some((token0, feature0));
                 present = found;
-                let Some(next) = next else { break };
+                let Some(next) = next else { break (token0, feature0) };
                 segment = next;
-            }
+            };
             boxes.drain(ring);
-            if let Some((token0, feature)) = before {
-                for part in 0..shape.parts() {
-                    boxes.store_packed::<T, R>(&packed, part, token0, feature);
-                }
+            for part in 0..shape.parts() {
+                boxes.store_packed::<T, R>(&packed, part, token0, feature);
             }
         }
         boxes.stored();
